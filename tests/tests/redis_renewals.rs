@@ -3,21 +3,19 @@
 //!
 //! The brokers are threads that register and check in as a broker does.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use zmqv2_matchmaker::{
-    CacheSettings, CachedMatchmaker, CheckIn, Health, Matchmaker, MatchmakerError, Placement, RedisDirectory,
-    RedisSettings, Registration, RemoteDirectory,
+    BrokerProcess, CacheSettings, CachedMatchmaker, CheckIn, CheckedIn, Health, Matchmaker, MatchmakerError, Placement,
+    RedisDirectory, RedisSettings, Registration, RemoteDirectory,
 };
 use zmqv2_proto::config::Secret;
 use zmqv2_proto::{Config, Node, TopicKey};
 use zmqv2_tests::redis_server::{Redis, installed};
-use zmqv2_tests::{eventually, now, wait_until};
+use zmqv2_tests::{DelayRelay, eventually, now, wait_until};
 
 const LEASE: Duration = Duration::from_secs(3);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
@@ -55,11 +53,13 @@ fn nodes(placement: &Placement) -> Vec<String> {
 /// Renews and checks in, until it is told to stop.
 fn broker(directory: &RedisDirectory, name: &str, stopped: &AtomicBool) {
     let registration = registration(name);
+    let process = BrokerProcess::new("m");
     let mut again = false;
     let mut renew_at = now();
     while !stopped.load(Ordering::Relaxed) {
         let sample = again.then_some(&registration);
-        let check_in = CheckIn { node: &registration.node, again, sample, lease: LEASE, renew_every: RENEW_EVERY };
+        let node = &registration.node;
+        let check_in = CheckIn { node, broker: &process, again, sample, lease: LEASE, renew_every: RENEW_EVERY };
         if directory.check_in(&check_in).is_ok() && now() >= renew_at {
             let renewed = directory.register(std::slice::from_ref(&registration), LEASE);
             (again, renew_at) = (renewed.is_ok(), now() + RENEW_EVERY);
@@ -203,47 +203,13 @@ fn another_password_for_two_leases_takes_no_server_away() {
     disturbed(&redis, &settings(redis.port()), false, lock, || run(&["CONFIG", "SET", "requirepass", ""]));
 }
 
-/// Passes bytes on after a delay, and counts how often the other side had to wait for an answer.
-fn slow_proxy(to: u16, delay: Duration) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let waits = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&waits);
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
-            // The first question follows the connection, which is a round trip too.
-            let answered = Arc::new(AtomicBool::new(true));
-            let pass = |mut from: TcpStream, mut to: TcpStream, asks: bool| {
-                let (answered, counted) = (Arc::clone(&answered), Arc::clone(&counted));
-                std::thread::spawn(move || {
-                    let mut bytes = vec![0; 1 << 20];
-                    while let Ok(count @ 1..) = from.read(&mut bytes) {
-                        if answered.swap(!asks, Ordering::SeqCst) && asks {
-                            counted.fetch_add(1, Ordering::SeqCst);
-                        }
-                        wait_until(now() + delay);
-                        if to.write_all(&bytes[..count]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = to.shutdown(Shutdown::Both);
-                });
-            };
-            pass(client.try_clone().unwrap(), server.try_clone().unwrap(), true);
-            pass(server, client, false);
-        }
-    });
-    (port, waits)
-}
-
 #[test]
 fn a_new_process_asks_a_redis_far_away_in_two_round_trips() {
     if !installed("a_new_process_asks_a_redis_far_away_in_two_round_trips") {
         return;
     }
     let redis = Redis::start_with(&["--requirepass", "sesame"]);
-    let (far, waits) = slow_proxy(redis.port(), Duration::from_millis(400));
+    let far = DelayRelay::start(redis.port(), Duration::from_millis(400));
     let at = |port: u16| {
         let mut config = Config::default();
         (config.redis_host, config.redis_port, config.redis_database) = ("127.0.0.1".to_owned(), port, 3);
@@ -251,13 +217,13 @@ fn a_new_process_asks_a_redis_far_away_in_two_round_trips() {
         RedisDirectory::new(RedisSettings::new(&config).unwrap(), LEASE)
     };
     at(redis.port()).register(&[registration("n1")], LEASE * 20).unwrap();
-    let directory = at(far);
+    let directory = at(far.port());
     let started = now();
     let question = zmqv2_matchmaker::TopicQuery { key: key(), known: None };
     let answer = directory.read(std::slice::from_ref(&question)).unwrap();
     println!("{:?} for {answer:?}", started.elapsed());
     assert_eq!(answer.states[0].as_ref().unwrap().entries.len(), 1);
-    assert_eq!(waits.load(Ordering::SeqCst), 2, "login, checks and scripts, then the question");
+    assert_eq!(far.waits(), [2], "login, checks and scripts, then the question");
 }
 
 #[test]
@@ -269,21 +235,32 @@ fn a_check_in_tells_what_a_broker_must_know() {
     let directory = RedisDirectory::new(settings(redis.port()), LEASE);
     let minute = Duration::from_secs(60);
     let own = registration("n1");
-    let check = |node: &Node, again: bool, sample: Option<&Registration>| {
-        directory.check_in(&CheckIn { node, again, sample, lease: minute * 2, renew_every: minute })
+    let [process, stranger] = [BrokerProcess::new("m"), BrokerProcess::new("m")];
+    let check_as = |broker: &BrokerProcess, node: &Node, again: bool, sample: Option<&Registration>| {
+        directory.check_in(&CheckIn { node, broker, again, sample, lease: minute * 2, renew_every: minute })
     };
+    let check = |node: &Node, again: bool, sample| check_as(&process, node, again, sample);
     let first = check(&own.node, false, None).unwrap();
-    assert!(first.incomplete.is_some() && first.other_address.is_none() && !first.sample_is_missing, "{first:?}");
+    assert!(first.incomplete.is_some() && first.other_broker.is_none() && !first.sample_is_missing, "{first:?}");
     assert!(check(&own.node, true, Some(&own)).unwrap().sample_is_missing);
     directory.register(std::slice::from_ref(&own), minute).unwrap();
     let second = check(&own.node, true, Some(&own)).unwrap();
-    assert!(second.origin == first.origin && !second.sample_is_missing && second.other_address.is_none());
+    assert!(second.origin == first.origin && !second.sample_is_missing && second.other_broker.is_none());
     // Another deployment has a node of the same name.
     let other = Node::new("n1".parse().unwrap(), "elsewhere:7".parse().unwrap());
-    assert_eq!(check(&other, false, None).unwrap().other_address, None, "it may be the same node at a new address");
-    assert_eq!(check(&own.node, true, None).unwrap().other_address, Some(other.address.clone()));
-    assert_eq!(check(&other, true, None).unwrap().other_address, Some(own.node.address.clone()));
-    assert_eq!(check(&own.node, false, None).unwrap().other_address, None);
+    let seen = |checked: CheckedIn| checked.other_broker.map(|other| other.address);
+    let stranger_sees = |node: &Node, again: bool| seen(check_as(&stranger, node, again, None).unwrap());
+    let sees = |again: bool| seen(check(&own.node, again, None).unwrap());
+    assert_eq!(stranger_sees(&other, false), None, "it may be a new run of the same node at a new address");
+    assert_eq!(sees(true), Some(other.address.clone()));
+    assert_eq!(stranger_sees(&other, true), Some(own.node.address.clone()));
+    assert_eq!(sees(false), None);
+    assert_eq!(sees(true), None, "the other has not come back");
+    // It even has the same address, in another network.
+    assert_eq!(stranger_sees(&own.node, true), Some(own.node.address.clone()));
+    let met = check(&own.node, true, None).unwrap().other_broker.unwrap();
+    assert_eq!(met.address, own.node.address);
+    assert_eq!(met.about, format!("machine m, process {}, 127.0.0.1", std::process::id()));
     // Everything that loses data gives another origin.
     let () = redis.run(&["FLUSHALL"]);
     let flushed = check(&own.node, true, Some(&own)).unwrap();

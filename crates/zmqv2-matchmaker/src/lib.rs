@@ -47,8 +47,8 @@ mod ring;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisDirectory, RedisLocation, RedisSettings, RedisTls};
 pub use api::{
-    Candidates, CheckIn, CheckedIn, Completeness, Health, Lease, ListedServer, ListedTopic, Matchmaker,
-    MatchmakerError, PlacedNode, Placement, Refreshed, Registration, Rotation,
+    BrokerProcess, Candidates, CheckIn, CheckedIn, Completeness, Health, InvalidBrokerProcess, Lease, ListedServer,
+    ListedTopic, Matchmaker, MatchmakerError, OtherBroker, PlacedNode, Placement, Refreshed, Registration, Rotation,
 };
 pub use cached::remote::{
     ChangeWatcher, DirectoryAnswer, DirectoryList, Presence, RemoteDirectory, Renewals, Revision, ServerEntry,

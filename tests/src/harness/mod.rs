@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod clock;
 pub mod cluster;
+pub mod delay_relay;
 pub mod fork;
 pub mod gate;
 pub mod kernel;

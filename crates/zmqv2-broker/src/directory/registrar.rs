@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use zmqv2_matchmaker::{CheckIn, CheckedIn, Matchmaker, MatchmakerError, Registration, random_span};
+use zmqv2_matchmaker::{BrokerProcess, CheckIn, CheckedIn, Matchmaker, MatchmakerError, Registration, random_span};
 use zmqv2_proto::control::DirectoryStatus;
 use zmqv2_proto::{Node, ServerName, TopicKey};
 
+use super::name_conflict::{Change as ConflictChange, NameConflict};
 use super::registration_book::{Answer, Counts, RegistrationBook, Task, Times};
 use crate::threads::{BackgroundThread, now};
 
@@ -21,6 +22,7 @@ enum Change {
 pub(crate) struct Registrar {
     directory: Arc<dyn Matchmaker>,
     node: Node,
+    process: BrokerProcess,
     state: Arc<Mutex<State>>,
     thread: BackgroundThread<Change>,
 }
@@ -32,8 +34,8 @@ struct State {
     confirmed: Option<Instant>,
     /// Why the directory accepts nothing.
     problem: Option<Problem>,
-    /// Another broker has the name of this node.
-    conflict: Option<Problem>,
+    /// Whether another broker has the name of this node.
+    conflict: NameConflict,
     /// Why the directory may not know all servers, and the time when it does.
     incomplete: Option<(Arc<str>, Instant)>,
 }
@@ -42,12 +44,7 @@ struct State {
 struct Problem {
     text: String,
     since: Instant,
-    /// When it was seen last.
-    at: Instant,
 }
-
-/// How long a conflict is reported after it was last seen.
-const CONFLICT_FOR: Duration = Duration::from_secs(60);
 
 impl Registrar {
     /// Starts the thread. It renews registrations for `lease`, at least every `renew_every`.
@@ -59,9 +56,11 @@ impl Registrar {
     ) -> std::io::Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let book = RegistrationBook::new(Times { renew_every, lease, random: random_span }, now());
+        let process = BrokerProcess::new(&rustix::system::uname().nodename().to_string_lossy());
         let mut worker = Worker {
             directory: Arc::clone(&directory),
             node: node.clone(),
+            process: process.clone(),
             renew_every,
             lease,
             book,
@@ -69,7 +68,7 @@ impl Registrar {
         };
         let if_slow = "the directory is slow; this node's registrations there end with their leases";
         let thread = BackgroundThread::start("registrar", if_slow, move |changes| worker.run(changes))?;
-        Ok(Self { directory, node, state, thread })
+        Ok(Self { directory, node, process, state, thread })
     }
 
     pub(crate) fn announce(&self, key: TopicKey, server: ServerName) {
@@ -88,11 +87,12 @@ impl Registrar {
         let Counts { kept, missing, leaving } = state.counts;
         (status.registrations, status.missing, status.leaving) = (kept as u64, missing as u64, leaving as u64);
         status.confirmed_s = state.confirmed.map(|at| now().saturating_duration_since(at).as_secs_f64());
-        let told = |problem: &Problem| {
-            let seconds = now().saturating_duration_since(problem.since).as_secs();
-            format!("{}, for {seconds} s", problem.text)
-        };
-        status.problem = state.problem.as_ref().or(state.conflict.as_ref()).map(told);
+        let problem = state.problem.as_ref().map(|problem| (problem.text.clone(), problem.since));
+        let problem = problem.or_else(|| state.conflict.problem((&self.node, &self.process)));
+        status.problem = problem.map(|(text, since)| {
+            let seconds = now().saturating_duration_since(since).as_secs();
+            format!("{text}, for {seconds} s")
+        });
         if status.problem.is_none() {
             let left =
                 state.incomplete.as_ref().map(|(reason, until)| (reason, until.saturating_duration_since(now())));
@@ -114,6 +114,7 @@ impl Registrar {
 struct Worker {
     directory: Arc<dyn Matchmaker>,
     node: Node,
+    process: BrokerProcess,
     renew_every: Duration,
     lease: Duration,
     book: RegistrationBook,
@@ -166,7 +167,8 @@ impl Worker {
             Task::Withdraw(gone) => (format!("withdraw {}", several(gone)), directory.withdraw_all(gone).map(accepted)),
             Task::CheckIn { again, sample } => {
                 let (lease, renew_every) = (self.lease, self.renew_every);
-                let check_in = CheckIn { node: &self.node, again: *again, sample: sample.as_ref(), lease, renew_every };
+                let (node, broker, sample) = (&self.node, &self.process, sample.as_ref());
+                let check_in = CheckIn { node, broker, again: *again, sample, lease, renew_every };
                 let checked = directory.check_in(&check_in);
                 ("check in".to_owned(), checked.map(|checked| self.note_checked_in(checked)))
             }
@@ -176,33 +178,15 @@ impl Worker {
 
     fn note_checked_in(&self, checked: CheckedIn) -> Answer {
         let (now, name) = (now(), self.directory.name());
-        let CheckedIn { origin, sample_is_missing, other_address, incomplete, .. } = checked;
-        let conflict = other_address.map(|other| {
-            let Node { name: node, address, .. } = &self.node;
-            format!(
-                "another broker of the name {node} is at {other}, this one at {address}: give each node its own \
-                 rpc_zmq_host, and each deployment its own database"
-            )
-        });
-        let (is_new_doubt, is_new_conflict, conflict_ended) = {
+        let CheckedIn { origin, sample_is_missing, other_broker, incomplete, .. } = checked;
+        let (is_new_doubt, conflict_change, conflict) = {
             // The event loop reads the state, so nothing is logged while it is locked.
             let mut state = lock(&self.state);
             let is_new_doubt = incomplete.is_some() != state.incomplete.is_some();
             state.incomplete = incomplete.clone().map(|(reason, left)| (reason, zmqv2_proto::deadline(now, left)));
-            let before =
-                state.conflict.as_ref().filter(|before| conflict.as_ref().is_none_or(|new| *new == before.text));
-            let is_new_conflict = conflict.is_some() && before.is_none();
-            let since = before.map_or(now, |before| before.since);
-            let seen = before.map(|before| before.at);
-            if let Some(text) = conflict.clone() {
-                state.conflict = Some(Problem { text, since, at: now });
-            }
-            let is_over = |at| conflict.is_none() && now.saturating_duration_since(at) > CONFLICT_FOR;
-            let conflict_ended = seen.is_some_and(is_over);
-            if conflict_ended {
-                state.conflict = None;
-            }
-            (is_new_doubt, is_new_conflict, conflict_ended)
+            let change = state.conflict.note(other_broker, now);
+            let conflict = change.and_then(|_| state.conflict.problem((&self.node, &self.process)));
+            (is_new_doubt, change, conflict)
         };
         match &incomplete {
             Some((reason, left)) if is_new_doubt => {
@@ -211,10 +195,10 @@ impl Worker {
             None if is_new_doubt => log::info!("the {name} directory knows all servers"),
             _ => {}
         }
-        if let Some(text) = conflict.filter(|_| is_new_conflict) {
+        if let Some((text, _)) = conflict {
             log::warn!("in the {name} directory, {text}");
         }
-        if conflict_ended {
+        if conflict_change == Some(ConflictChange::Ended) {
             log::info!("no other broker has used the name of this node in the {name} directory of late");
         }
         Answer::CheckedIn { origin, sample_is_missing }
@@ -242,7 +226,7 @@ impl Worker {
                 let before = {
                     let mut state = lock(&self.state);
                     let since = state.problem.as_ref().map_or(now, |before| before.since);
-                    state.problem.replace(Problem { text: text.clone(), since, at: now })
+                    state.problem.replace(Problem { text: text.clone(), since })
                 };
                 // Logged once, until it changes or is solved.
                 if before.is_none_or(|before| before.text != text) {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Node, ServerName, TcpAddress, TopicKey};
+use zmqv2_proto::{Node, ServerName, TopicKey};
 
-use crate::api::{MatchmakerError, Placement};
+use crate::api::{BrokerProcess, MatchmakerError, OtherBroker, Placement};
 
 /// A directory of the nodes that host each topic.
 ///
@@ -235,8 +235,9 @@ pub enum Refreshed {
 pub struct CheckIn<'a> {
     /// The broker's node.
     pub node: &'a Node,
-    /// Whether this broker has checked in before, so that another address of its node is that of
-    /// another broker.
+    /// This run of the broker.
+    pub broker: &'a BrokerProcess,
+    /// Whether this run has checked in before, so that another one of the same node name lives too.
     pub again: bool,
     /// One of the broker's registrations that the directory has accepted, if there is one.
     pub sample: Option<&'a Registration>,
@@ -253,8 +254,8 @@ pub struct CheckedIn {
     pub origin: String,
     /// The sample is not registered.
     pub sample_is_missing: bool,
-    /// Another broker of the same node name has checked in since, with this address.
-    pub other_address: Option<TcpAddress>,
+    /// Another broker of the same node name has checked in since.
+    pub other_broker: Option<OtherBroker>,
     /// Why the directory may not know all servers, and the time until it does. `None`: it knows them,
     /// or cannot tell.
     pub incomplete: Option<(Arc<str>, Duration)>,

@@ -1,18 +1,19 @@
 //! The remembered answers of a remote directory, and the rules by which new answers replace them.
 //! Pure: `now` comes from the caller.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod known_servers;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use zmqv2_proto::{Node, NodeName, ServerName, TopicKey, deadline};
+use zmqv2_proto::{TopicKey, deadline};
 
 use super::CacheSettings;
-use crate::api::{Completeness, Health, MatchmakerError, PlacedNode, Placement, Refreshed};
-use crate::cached::remote::{
-    DirectoryAnswer, DirectoryList, Presence, Renewals, Revision, ServerEntry, TopicQuery, TopicState,
-};
+use crate::api::{Completeness, Health, MatchmakerError, Placement, Refreshed};
+use crate::cached::remote::{DirectoryAnswer, DirectoryList, Presence, Renewals, Revision, TopicQuery, TopicState};
+use known_servers::KnownServers;
 
 /// The most topics that are remembered. At this limit, a new topic replaces the longest unused one.
 pub(crate) const MAX_TOPICS: usize = 4_096;
@@ -81,14 +82,6 @@ struct Topic {
     checked: Instant,
     /// When a caller last asked for the topic, in seconds after `started`.
     asked: AtomicU64,
-}
-
-/// All known entries of a topic.
-#[derive(Debug, Default)]
-struct KnownServers {
-    /// `true` for a server that is there, `false` for a withdrawn one.
-    servers: BTreeMap<NodeName, BTreeMap<ServerName, bool>>,
-    nodes: HashMap<NodeName, Node>,
 }
 
 /// Why the directory cannot be read.
@@ -460,59 +453,6 @@ impl TopicCache {
         if let Some(key) = oldest.map(|(key, _)| key.clone()) {
             self.topics.remove(&key);
         }
-    }
-}
-
-impl KnownServers {
-    fn apply(&mut self, state: TopicState) {
-        if !state.changes_only {
-            *self = Self::default();
-        }
-        for ServerEntry { node, server, presence } in state.entries {
-            match presence {
-                Presence::Ended => {
-                    let servers = self.servers.entry(node.clone()).or_default();
-                    servers.remove(&server);
-                    if servers.is_empty() {
-                        self.servers.remove(&node);
-                        self.nodes.remove(&node);
-                    }
-                }
-                Presence::Withdrawn => drop(self.servers.entry(node).or_default().insert(server, false)),
-                Presence::At(at) => {
-                    self.servers.entry(node.clone()).or_default().insert(server, true);
-                    // The last address is the newest.
-                    self.nodes.insert(node, at);
-                }
-            }
-        }
-    }
-
-    /// The nodes that have servers, by name.
-    fn nodes(&self) -> Vec<PlacedNode> {
-        let placed = |(name, servers): (&NodeName, &BTreeMap<ServerName, bool>)| {
-            let there: Vec<_> = servers.iter().filter(|(_, there)| **there).map(|(server, _)| server.clone()).collect();
-            let node = self.nodes.get(name).filter(|_| !there.is_empty())?;
-            Some(PlacedNode { node: node.clone(), servers: there })
-        };
-        self.servers.iter().filter_map(placed).collect()
-    }
-
-    /// The fresh entries, and all shown entries that were not withdrawn.
-    fn merged(&self, shown: &Placement, fresh: &[PlacedNode]) -> Vec<PlacedNode> {
-        let mut nodes: BTreeMap<NodeName, PlacedNode> =
-            fresh.iter().map(|placed| (placed.node.name.clone(), placed.clone())).collect();
-        for old in shown.nodes() {
-            let name = &old.node.name;
-            let withdrawn = |server| self.servers.get(name).and_then(|servers| servers.get(server)) == Some(&false);
-            for server in old.servers.iter().filter(|server| !withdrawn(*server)) {
-                let placed = nodes.entry(name.clone()).or_insert_with(|| PlacedNode::unlisted(old.node.clone()));
-                if let Err(place) = placed.servers.binary_search(server) {
-                    placed.servers.insert(place, server.clone());
-                }
-            }
-        }
-        nodes.into_values().collect()
     }
 }
 

@@ -1,15 +1,14 @@
 //! The thread that follows a directory, and what it survives.
 
-use std::sync::atomic::AtomicUsize;
-
 use super::*;
 use crate::cached::remote::{DirectoryList, Renewals, Revision, TopicState};
 
 /// A directory that answers, fails, or panics.
 #[derive(Debug, Default)]
 struct Moody {
-    mood: Mutex<Mood>,
-    looks: AtomicUsize,
+    /// What it does, and how often somebody has looked.
+    state: Mutex<(Mood, usize)>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -24,15 +23,40 @@ enum Mood {
 struct Shared(Arc<Moody>);
 
 impl Shared {
+    fn state(&self) -> MutexGuard<'_, (Mood, usize)> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, mood: Mood) {
-        *self.0.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+        self.state().0 = mood;
+        self.0.changed.notify_all();
+    }
+
+    fn looks(&self) -> usize {
+        self.state().1
     }
 
     fn look(&self) -> Result<(), MatchmakerError> {
-        self.0.looks.fetch_add(1, Ordering::Relaxed);
-        let mood = *self.0.mood.lock().unwrap_or_else(PoisonError::into_inner);
+        let mood = {
+            let mut state = self.state();
+            state.1 += 1;
+            state.0
+        };
+        self.0.changed.notify_all();
         assert_ne!(mood, Mood::Panicking, "as it was told to");
         if mood == Mood::Good { Ok(()) } else { Err(unavailable()) }
+    }
+
+    /// Waits until `met`, which is asked again after each look.
+    fn eventually(&self, what: &str, mut met: impl FnMut() -> bool) {
+        let by = now() + Duration::from_secs(30);
+        // The thread applies the answer to a look after the look.
+        let shortest = Duration::from_millis(10);
+        while !met() {
+            assert!(now() < by, "not in time: {what}");
+            let state = self.state();
+            drop(self.0.changed.wait_timeout(state, shortest));
+        }
     }
 }
 
@@ -72,17 +96,15 @@ impl RemoteDirectory for Shared {
 impl ChangeWatcher for Shared {
     fn wait(&mut self, _: &[TopicQuery], timeout: Duration) -> Result<bool, MatchmakerError> {
         self.look()?;
-        pause(timeout);
+        let state = self.state();
+        let mood = state.0;
+        // As a directory does that tells of its end.
+        drop(self.0.changed.wait_timeout_while(state, timeout, |state| state.0 == mood));
         Ok(false)
     }
     fn read(&mut self, queries: &[TopicQuery]) -> Result<DirectoryAnswer, MatchmakerError> {
         RemoteDirectory::read(self, queries)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a stand-in for a directory that is waited for in real time")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 fn remembering(refresh: Duration) -> (Shared, CachedMatchmaker) {
@@ -94,39 +116,33 @@ fn remembering(refresh: Duration) -> (Shared, CachedMatchmaker) {
     (directory, cached)
 }
 
-fn eventually(what: &str, mut met: impl FnMut() -> bool) {
-    let by = now() + Duration::from_secs(30);
-    while !met() {
-        assert!(now() < by, "not in time: {what}");
-        pause(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn a_panic_in_the_thread_makes_health_stale_and_the_thread_goes_on() {
     let (directory, cached) = remembering(Duration::from_millis(100));
     assert_eq!(cached.health(), Health::Ok);
     directory.set(Mood::Panicking);
-    eventually(
+    directory.eventually(
         "the health tells",
         || matches!(cached.health(), Health::Stale { reason, .. } if reason.contains("its thread panicked")),
     );
     directory.set(Mood::Good);
-    eventually("it is followed again", || !matches!(cached.health(), Health::Stale { .. }));
+    directory.eventually("it is followed again", || !matches!(cached.health(), Health::Stale { .. }));
 }
+
+/// So many looks of a thread that does not spin take longer than two of its waits.
+const LOOKS: usize = 8;
 
 #[test]
 fn with_a_refresh_interval_of_zero_the_thread_does_not_spin() {
     let (directory, cached) = remembering(Duration::from_millis(1));
     for mood in [Mood::Good, Mood::Failing] {
         directory.set(mood);
-        eventually("it is noticed", || (cached.health() == Health::Ok) == (mood == Mood::Good));
-        let before = directory.0.looks.load(Ordering::Relaxed);
-        // How often it looks shows in a time.
-        pause(Duration::from_secs(2));
-        let looks = directory.0.looks.load(Ordering::Relaxed) - before;
-        // Every 80 ms a wait and a look, or, after failures, a look every 50 ms and then ever more
-        // rarely.
-        assert!((2..60).contains(&looks), "{looks} looks in 2 s, {mood:?}");
+        directory.eventually("it is noticed", || (cached.health() == Health::Ok) == (mood == Mood::Good));
+        let (before, started) = (directory.looks(), now());
+        directory.eventually("it looks again", || directory.looks() >= before + LOOKS);
+        let took = started.elapsed();
+        // Two looks for each wait of at least 80 ms, or, after failures, one for each pause of at
+        // least 50 ms, of which all later ones are longer.
+        assert!(took >= SHORTEST * 2, "{LOOKS} looks in {took:?}, {mood:?}");
     }
 }

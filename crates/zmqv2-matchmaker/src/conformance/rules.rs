@@ -1,11 +1,11 @@
 //! The rules, one function each.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use zmqv2_proto::{Node, Target, TopicKey};
 
 use super::{Fixture, LEASE};
-use crate::{Candidates, CheckIn, Health, Matchmaker, Placement, Refreshed, Registration, Rotation};
+use crate::{BrokerProcess, Candidates, CheckIn, Health, Matchmaker, Placement, Refreshed, Registration, Rotation};
 
 /// RG11: a directory of one node answers everything with that node.
 pub(super) fn one_node_hosts_everything(fixture: &mut dyn Fixture) {
@@ -241,9 +241,11 @@ pub(super) fn leases_that_end_while_nobody_can_renew_end_nothing(fixture: &mut d
 
 fn check_in(directory: &dyn Matchmaker, again: bool) {
     let broker = node("n1");
-    let check_in = CheckIn { node: &broker, again, sample: None, lease: LEASE, renew_every: LEASE / 3 };
+    static OWN: LazyLock<BrokerProcess> = LazyLock::new(|| BrokerProcess::new("m"));
+    let (node, broker) = (&broker, &*OWN);
+    let check_in = CheckIn { node, broker, again, sample: None, lease: LEASE, renew_every: LEASE / 3 };
     let checked = directory.check_in(&check_in).expect("checking in works");
-    assert!(!checked.origin.is_empty() && checked.other_address.is_none(), "{checked:?}");
+    assert!(!checked.origin.is_empty() && checked.other_broker.is_none(), "{checked:?}");
 }
 
 /// One snapshot serves all callers until something changes. `known` agrees with `resolve_all`.

@@ -1,12 +1,12 @@
 -- A broker shows that it lives and can write, and learns whether its registrations may be lost.
 -- KEYS: epoch, renewals, nodes, and the places of a sample's topic.
--- ARGV: the process of Redis, the shortest long gap and the lease in ms, node, address, and the sample's
--- member or ''.
--- Returns the epoch, the time, what `renewals` reads now, the address of the node that another broker
--- has written or '', and the place of the sample or ''.
+-- ARGV: the process of Redis, the shortest long gap and the lease in ms, node, what this broker writes
+-- about itself, and the sample's member or ''.
+-- Returns the epoch, the time, what `renewals` reads now, what another broker of the node has written
+-- or '', and the place of the sample or ''.
 local DAY = 86400000
 local now = clock()
-local run, gap, lease, node, address, member = unpack(ARGV)
+local run, gap, lease, node, own, member = unpack(ARGV)
 gap = tonumber(gap)
 local name = epoch(KEYS[1])
 local state, shown = renewals(KEYS[2])
@@ -23,9 +23,9 @@ else
     redis.call('SET', KEYS[2], '', 'NX')
 end
 local other = redis.call('HGET', KEYS[3], node) or ''
-if other ~= address then
-    redis.call('HSET', KEYS[3], node, address)
+if other ~= own then
+    redis.call('HSET', KEYS[3], node, own)
     redis.call('PEXPIREAT', KEYS[3], whole(now + DAY))
 end
 local place = member ~= '' and redis.call('HGET', KEYS[4], member) or ''
-return {name, whole(now), shown, other ~= address and other or '', place}
+return {name, whole(now), shown, other ~= own and other or '', place}

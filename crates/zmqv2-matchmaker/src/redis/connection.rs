@@ -1,6 +1,7 @@
 //! One connection to the primary: opened when needed, checked once, opened again after it broke.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub(super) struct Session {
     pub(super) instance: String,
     /// The start of the server process, by its own clock.
     pub(super) started: Duration,
+    /// The address of this machine from which it reaches the server.
+    pub(super) own_ip: Option<IpAddr>,
     /// The server must confirm with every answer that it is still the primary.
     by_sentinel: bool,
 }
@@ -227,7 +230,7 @@ impl Session {
         for hash in &mut scripts {
             *hash = answers.next()?;
         }
-        Ok(Self { connection, scripts, instance, started, by_sentinel })
+        Ok(Self { connection, scripts, instance, started, own_ip: own_ip(address), by_sentinel })
     }
 
     pub(super) fn run<T: FromRedisValue>(
@@ -236,9 +239,7 @@ impl Session {
         keys: &[String],
         arguments: &[String],
     ) -> Result<T, RedisFailure> {
-        let mut call = cmd("EVALSHA");
-        call.arg(&self.scripts[script as usize]).arg(keys.len()).arg(keys).arg(arguments);
-        self.ask(call)
+        self.ask(self.call(script, keys, arguments))
     }
 
     /// Sends a command, and returns its answer.
@@ -246,11 +247,37 @@ impl Session {
         if !self.by_sentinel {
             return Ok(command.query(&mut self.connection)?);
         }
-        let mut both = redis::pipe();
-        both.cmd("ROLE").add_command(command);
-        let (role, answer): (redis::Value, redis::Value) = both.query(&mut self.connection)?;
-        check_role(role, true)?;
+        let [answer] = self.ask_all([command])?.try_into().map_err(|_| too_few())?;
         T::from_redis_value(answer).map_err(|error| RedisError::from(error).into())
+    }
+
+    /// Sends commands together, and returns their answers after one round trip. An error of any
+    /// command is the result.
+    pub(super) fn ask_all(
+        &mut self,
+        commands: impl IntoIterator<Item = Cmd>,
+    ) -> Result<Vec<redis::Value>, RedisFailure> {
+        let mut all = redis::pipe();
+        if self.by_sentinel {
+            all.cmd("ROLE");
+        }
+        for command in commands {
+            all.add_command(command);
+        }
+        let mut answers: Vec<redis::Value> = all.query(&mut self.connection)?;
+        if self.by_sentinel {
+            let rest = answers.split_off(1.min(answers.len()));
+            check_role(answers.pop().unwrap_or(redis::Value::Nil), true)?;
+            return Ok(rest);
+        }
+        Ok(answers)
+    }
+
+    /// The command that runs a script.
+    pub(super) fn call(&self, script: Script, keys: &[String], arguments: &[String]) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(&self.scripts[script as usize]).arg(keys.len()).arg(keys).arg(arguments);
+        call
     }
 
     /// Sends a command that may block in Redis for `wait`.
@@ -260,6 +287,10 @@ impl Session {
         self.connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
         Ok(answer)
     }
+}
+
+fn too_few() -> RedisFailure {
+    RedisError::from((ErrorKind::UnexpectedReturnType, "it answered another number of commands")).into()
 }
 
 /// Commands that are sent together, so that all their answers come after one round trip.
@@ -309,6 +340,18 @@ impl Answers<'_> {
         let answer = self.0.recv_response()?.extract_error()?;
         T::from_redis_value(answer).map_err(|error| RedisError::from(error).into())
     }
+}
+
+/// The address of this machine from which packets to `server` would start. Sends none.
+fn own_ip(server: &TcpAddress) -> Option<IpAddr> {
+    let servers = (server.host(), server.port()).to_socket_addrs().ok()?;
+    let from = |server: SocketAddr| {
+        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(server).ok()?;
+        socket.local_addr().ok()
+    };
+    servers.filter_map(from).map(|own| own.ip()).next()
 }
 
 /// Connects without a login. Every wait of the connection is bounded.

@@ -1,11 +1,12 @@
 //! Names and texts of the data in Redis. `docs/matchmaker.md` lists them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use zmqv2_proto::{Node, NodeName, ServerName, TcpAddress, TopicKey, Zone};
 
 use super::explain::refused_writes;
-use crate::api::Registration;
+use crate::api::{BrokerProcess, OtherBroker, Registration};
 use crate::cached::remote::{Presence, Renewals, Revision, ServerEntry};
 
 /// The key of the name of the data set.
@@ -15,7 +16,7 @@ pub(super) const TOPICS: &str = "zmqv2:topics";
 
 /// The key of a text: what brokers have shown by checking in. See [`CheckIns`].
 pub(super) const RENEWALS: &str = "zmqv2:renewals";
-/// The key of a hash from nodes to the addresses of the brokers that checked in last.
+/// The key of a hash from nodes to the brokers that checked in last. See [`broker`].
 pub(super) const NODES: &str = "zmqv2:nodes";
 
 /// The key of a sorted set of members, each with the end of its lease.
@@ -130,6 +131,23 @@ impl CheckIns {
     }
 }
 
+/// What a broker writes about itself: `address process [ip]`. `ip` is its own address towards Redis:
+/// two machines of the same name differ at least in that.
+pub(super) fn broker(address: &TcpAddress, process: &BrokerProcess, ip: Option<IpAddr>) -> String {
+    let ip = ip.map(|ip| format!(" {ip}")).unwrap_or_default();
+    format!("{address} {process}{ip}")
+}
+
+/// Reads what a broker has [written](broker). `None`: it is this process, or nothing of this format.
+pub(super) fn other_broker(text: &str, own: &BrokerProcess) -> Option<OtherBroker> {
+    let mut words = text.split(' ');
+    let address = words.next()?.parse().ok()?;
+    let process: BrokerProcess = words.next()?.parse().ok().filter(|process| process != own)?;
+    let ip: Option<IpAddr> = words.next().and_then(|ip| ip.parse().ok());
+    let ip = ip.map(|ip| format!(", {ip}")).unwrap_or_default();
+    Some(OtherBroker { address, about: process.about() + &ip })
+}
+
 /// The id of a stream's entry.
 pub(super) fn revision(text: &str) -> Option<Revision> {
     let (millis, number) = text.split_once('-')?;
@@ -182,6 +200,21 @@ mod tests {
         assert!(!counts(100, "p2"));
         for text in ["", "1 2 p 3", "a 2 p 3 4", "1 2 p 3 -4"] {
             assert_eq!(CheckIns::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broker_of_the_same_name_and_address_is_another_one() {
+        let [one, other] = [BrokerProcess::new("m"), BrokerProcess::new("m")];
+        let address: TcpAddress = "n1:9501".parse().unwrap();
+        for (ip, words) in [(None, ""), (Some("10.0.0.7".parse().unwrap()), ", 10.0.0.7")] {
+            let text = broker(&address, &other, ip);
+            let about = format!("machine m, process {}{words}", std::process::id());
+            assert_eq!(other_broker(&text, &one), Some(OtherBroker { address: address.clone(), about }));
+            assert_eq!(other_broker(&text, &other), None, "it is the same run");
+        }
+        for text in ["", "n1:9501", "n1:9501 x", "n1:99999 m/1/00000000000000000000000000000001"] {
+            assert_eq!(other_broker(text, &one), None, "{text}");
         }
     }
 

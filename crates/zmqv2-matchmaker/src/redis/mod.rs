@@ -6,10 +6,10 @@
 mod connection;
 mod explain;
 mod keys;
+mod list;
 mod sentinel;
 mod settings;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,10 +17,9 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use zmqv2_proto::{Config, PerProcess, TopicKey, Ttl};
 
-use crate::api::{CheckIn, CheckedIn, Lease, ListedServer, ListedTopic, MatchmakerError, Registration};
+use crate::api::{CheckIn, CheckedIn, MatchmakerError, OtherBroker, Registration};
 use crate::cached::remote::{
-    ChangeWatcher, DirectoryAnswer, DirectoryList, Presence, RemoteDirectory, Renewals, ServerEntry, TopicQuery,
-    TopicState,
+    ChangeWatcher, DirectoryAnswer, DirectoryList, RemoteDirectory, Renewals, ServerEntry, TopicQuery, TopicState,
 };
 use crate::cached::{CacheSettings, CachedMatchmaker, longest_pause};
 use connection::{Connector, RedisFailure, Script, Session};
@@ -158,7 +157,7 @@ impl RemoteDirectory for RedisDirectory {
     }
 
     fn list(&self) -> Result<DirectoryList, MatchmakerError> {
-        self.connector().run(list)
+        self.connector().run(list::list)
     }
 
     fn watcher(&self) -> Box<dyn ChangeWatcher> {
@@ -205,12 +204,9 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
     loop {
         let rest = &queries[states.len()..];
         let some = &rest[..rest.len().min(MAX_BATCH)];
-        let mut names = vec![keys::EPOCH.to_owned(), keys::RENEWALS.to_owned()];
-        names.extend(some.iter().flat_map(|query| names_of(&query.key)));
-        let mut arguments = vec![session.instance.clone(), keys::millis(keys::QUIET).to_string()];
-        arguments.extend(some.iter().map(|query| query.known.map(keys::shown).unwrap_or_default()));
+        let (names, arguments) = reading(session, some);
         let mut answer: Vec<Value> = session.run(Script::Read, &names, &arguments)?;
-        let some_states = answer.split_off(4.min(answer.len()));
+        let some_states = answer.split_off(HEAD.min(answer.len()));
         // The script may answer only some queries when topics are large.
         if some_states.len() > some.len() || some_states.is_empty() != some.is_empty() {
             return Err(unexpected("it answered another number of queries"));
@@ -219,19 +215,42 @@ fn read(session: &mut Session, queries: &[TopicQuery]) -> Result<DirectoryAnswer
             states.push(state_of(state)?);
         }
         if states.len() == queries.len() {
-            let [epoch, clock, renewals, refused] = texts(answer)?;
-            let clock = millis(&clock)?;
-            let since = session.started.max(keys::begun(&epoch).unwrap_or_default());
-            let (instance, age) = (session.instance.clone(), clock.saturating_sub(since));
-            let renewals = match CheckIns::parse(&renewals) {
-                Some(state) => state.renewals(clock, &instance, &refused),
-                // Redis is empty and cannot even note its epoch.
-                None if !refused.is_empty() => Renewals::Stopped { reason: refused.into() },
-                None => Renewals::Unknown,
-            };
-            return Ok(DirectoryAnswer { epoch, instance, clock, age, renewals, states });
+            return Ok(answer_of(session, answer, states)?.answer);
         }
     }
+}
+
+/// Keys and arguments of the script that reads these topics.
+fn reading(session: &Session, queries: &[TopicQuery]) -> (Vec<String>, Vec<String>) {
+    let mut names = vec![keys::EPOCH.to_owned(), keys::RENEWALS.to_owned()];
+    names.extend(queries.iter().flat_map(|query| names_of(&query.key)));
+    let mut arguments = vec![session.instance.clone(), keys::millis(keys::QUIET).to_string()];
+    arguments.extend(queries.iter().map(|query| query.known.map(keys::shown).unwrap_or_default()));
+    (names, arguments)
+}
+
+/// The number of values before the states.
+const HEAD: usize = 4;
+
+struct Reading {
+    answer: DirectoryAnswer,
+    /// The text of the check-ins.
+    check_ins: String,
+}
+
+/// The answer of the script that reads topics. `head`: its first values.
+fn answer_of(session: &Session, head: Vec<Value>, states: Vec<Option<TopicState>>) -> Result<Reading, RedisFailure> {
+    let [epoch, clock, check_ins, refused] = texts(head)?;
+    let clock = millis(&clock)?;
+    let since = session.started.max(keys::begun(&epoch).unwrap_or_default());
+    let (instance, age) = (session.instance.clone(), clock.saturating_sub(since));
+    let renewals = match CheckIns::parse(&check_ins) {
+        Some(state) => state.renewals(clock, &instance, &refused),
+        // Redis is empty and cannot even note its epoch.
+        None if !refused.is_empty() => Renewals::Stopped { reason: refused.into() },
+        None => Renewals::Unknown,
+    };
+    Ok(Reading { answer: DirectoryAnswer { epoch, instance, clock, age, renewals, states }, check_ins })
 }
 
 /// Reads the revision, whether only changes follow, then pairs of member and place. `None`:
@@ -258,7 +277,7 @@ fn entry_of(member: &str, place: &str) -> Option<(ServerEntry, Duration)> {
 }
 
 fn check_in_at(session: &mut Session, check_in: &CheckIn<'_>) -> Result<CheckedIn, RedisFailure> {
-    let CheckIn { node, again, sample, lease, renew_every } = *check_in;
+    let CheckIn { node, broker, again, sample, lease, renew_every } = *check_in;
     let sample_places = sample.map_or_else(|| keys::EPOCH.to_owned(), |sample| keys::places(&sample.key));
     let names = [keys::EPOCH.to_owned(), keys::RENEWALS.to_owned(), keys::NODES.to_owned(), sample_places];
     let arguments = [
@@ -266,7 +285,7 @@ fn check_in_at(session: &mut Session, check_in: &CheckIn<'_>) -> Result<CheckedI
         keys::millis(longest_pause(lease, renew_every)).to_string(),
         keys::millis(lease).to_string(),
         node.name.to_string(),
-        node.address.to_string(),
+        keys::broker(&node.address, broker, session.own_ip),
         sample.map(keys::member).unwrap_or_default(),
     ];
     let [epoch, now, renewals, other, place] = texts(session.run(Script::CheckIn, &names, &arguments)?)?;
@@ -275,66 +294,18 @@ fn check_in_at(session: &mut Session, check_in: &CheckIn<'_>) -> Result<CheckedI
         Some(Renewals::Interrupted { left, reason }) => Some((reason, left)),
         _ => None,
     };
-    // The address of the node, or of the sample, when another broker has written it.
-    let of_sample = place.split(' ').next().and_then(|address| address.parse().ok());
-    let other = other.parse().ok().or(of_sample).filter(|other| again && *other != node.address);
+    // A broker of an earlier version shows only in the sample.
+    let of_sample = || {
+        let address = place.split(' ').next()?.parse().ok().filter(|address| *address != node.address)?;
+        Some(OtherBroker { address, about: String::new() })
+    };
+    let other_broker = keys::other_broker(&other, broker).or_else(of_sample).filter(|_| again);
     Ok(CheckedIn {
         origin: format!("{epoch} {}", session.instance),
         sample_is_missing: sample.is_some() && place.is_empty(),
-        other_address: other,
+        other_broker,
         incomplete,
     })
-}
-
-/// All topics and their servers. Reads topic by topic, so that a long list does not block Redis.
-fn list(session: &mut Session) -> Result<DirectoryList, RedisFailure> {
-    let DirectoryAnswer { clock: now, age, renewals, .. } = read(session, &[])?;
-    let check_ins: Option<String> = session.ask(cmd("GET").arg(keys::RENEWALS).clone())?;
-    let check_ins = check_ins.as_deref().and_then(CheckIns::parse);
-    // Otherwise registrations stay although their leases have ended.
-    let leases_count = check_ins.is_none_or(|state| state.leases_count(now, &session.instance));
-    let mut command = cmd("ZRANGEBYSCORE");
-    command.arg(keys::TOPICS);
-    if leases_count {
-        command.arg(now.as_millis() as u64)
-    } else {
-        command.arg("-inf")
-    };
-    command.arg("+inf");
-    let mut topics: Vec<String> = session.ask(command)?;
-    topics.sort_unstable();
-    let mut listed = Vec::new();
-    for topic in topics {
-        let Ok(key) = topic.parse::<TopicKey>() else { continue };
-        let mut leases = cmd("ZRANGE");
-        leases.arg(keys::leases(&key)).arg(0).arg(-1).arg("WITHSCORES");
-        let leases: Vec<(String, f64)> = session.ask(leases)?;
-        let places: HashMap<String, String> = session.ask(cmd("HGETALL").arg(keys::places(&key)).clone())?;
-        let now = clock(session)?;
-        let mut servers: Vec<_> = leases
-            .into_iter()
-            .filter_map(|(member, ends)| {
-                let (entry, lease) = entry_of(&member, places.get(&member)?)?;
-                let ends = Duration::try_from_secs_f64(ends / 1_000.0).ok()?;
-                let Presence::At(node) = entry.presence else { return None };
-                let mut server = ListedServer::new(node, Some(entry.server));
-                let age = now.saturating_add(lease).saturating_sub(ends);
-                server.lease = Some(Lease { age, left: ends.saturating_sub(now) });
-                (ends > now || !leases_count).then_some(server)
-            })
-            .collect();
-        servers.sort_by(|one, other| (&one.node.name, &one.server).cmp(&(&other.node.name, &other.server)));
-        if !servers.is_empty() {
-            listed.push(ListedTopic::new(topic, servers));
-        }
-    }
-    Ok(DirectoryList { topics: listed, age, renewals })
-}
-
-/// The time in Redis.
-fn clock(session: &mut Session) -> Result<Duration, RedisFailure> {
-    let (seconds, micros): (u64, u32) = session.ask(cmd("TIME"))?;
-    Ok(Duration::from_secs(seconds) + Duration::from_micros(micros.into()))
 }
 
 fn texts<const N: usize>(values: Vec<Value>) -> Result<[String; N], RedisFailure> {
