@@ -173,14 +173,18 @@ fn a_server_whose_connection_breaks_is_registered_again_within_seconds() {
     let node = cluster.node(0);
     let _broker = node.broker();
     let server = serve(node, 2, SMALL);
-    let socket = format!("zmqv2-{}.0", &server.instance().to_string()[..16]);
-    let before = node.status().counters["servers_registered"];
-    assert_eq!(cut_accepted_at(&node.file(socket)), 1, "the broker's connection");
-    let started = now();
-    eventually("it is registered again", || node.status().counters["servers_registered"] > before);
-    // It is missing for up to 5 s (P7). The rest is for a busy machine.
-    println!("registered again after {:?}", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    server.wait_ready(PATIENCE).unwrap();
+    let socket = node.file(format!("zmqv2-{}.0", &server.instance().to_string()[..16]));
+    let mut missing = Duration::ZERO;
+    for _ in 0..3 {
+        let before = node.status().counters["servers_registered"];
+        eventually("the broker's connection breaks", || cut_accepted_at(&socket) == 1);
+        let started = now();
+        eventually("it is registered again", || node.status().counters["servers_registered"] > before);
+        missing += started.elapsed();
+        server.wait_ready(PATIENCE).unwrap();
+    }
+    println!("registered again after {missing:?} in all");
+    // Only the first repetition, every 5 s, can come soon. The rest is for a busy machine.
+    assert!(missing < Duration::from_secs(8), "{missing:?}");
     assert_eq!(client(node, SMALL).call::<usize>(&RequestContext::new(), "length", &"x").unwrap(), 1);
 }

@@ -132,6 +132,21 @@ fn every_promise_is_on_the_page_with_tests_that_exist() {
     assert!(wrong.is_empty(), "docs/promises.md:\n{}", wrong.join("\n"));
 }
 
+/// The tests in the tables of a page: `place: name` between backquotes.
+fn tests_in_tables(page: &str) -> Vec<&str> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|text| text.contains(": ")).collect()
+}
+
+#[test]
+fn every_mend_of_a_fault_is_held_by_a_test_that_exists() {
+    let page = std::fs::read_to_string(root().join("docs/reliability.md")).expect("the page");
+    let (named, mut sources) = (tests_in_tables(&page), Sources::default());
+    assert!(named.len() > 50, "{} tests are named", named.len());
+    let gone: Vec<_> = named.into_iter().filter(|test| !sources.has(test)).collect();
+    assert!(gone.is_empty(), "docs/reliability.md names tests that do not exist:\n{}", gone.join("\n"));
+}
+
 /// A page on which everything is right: each entry is held by this file's first test.
 fn good_page() -> String {
     let names = (1..=PROMISES).map(|n| format!("P{n}")).chain((1..=REGRESSIONS).map(|n| format!("RG{n:02}")));

@@ -33,7 +33,7 @@ fn a_broker_reloads_what_can_be_reloaded_and_names_the_rest() {
     let node = cluster.node(0);
     let file = node.file("broker.conf");
     write(&file, "[DEFAULT]\nrpc_zmq_log_level = warn\n");
-    let broker = node.broker_with(&["--config-file", file.to_str().unwrap()]);
+    let mut broker = node.broker_with(&["--config-file", file.to_str().unwrap()]);
     let server = node.serve("demo", "s1", &["--workers", "2"]);
     assert!(!broker.stderr().contains("s1 serves"), "{}", broker.stderr());
 
@@ -47,18 +47,25 @@ fn a_broker_reloads_what_can_be_reloaded_and_names_the_rest() {
     end(node.serve("demo", "s2", &["--workers", "2"]));
     wait_for(&broker, "s2 serves");
 
-    write(&file, "[DEFAULT]\nrpc_zmq_log_level = loud\n");
-    broker.signal(Signal::HUP);
-    wait_for(&broker, "the configuration stays as it was");
-    wait_for(&broker, "\"loud\"");
-
     broker.signal(Signal::USR1);
     wait_for(&broker, "SIGUSR1");
     let state = state(&broker);
     assert_eq!(state["node"], node.host.as_str());
     assert_eq!(state["topics"][0]["servers"][0]["server"], "s1");
+
+    write(&file, "[DEFAULT]\nrpc_zmq_log_level = warn\n");
+    broker.signal(Signal::HUP);
+    wait_for(&broker, "the level of the log is WARN now");
+    write(&file, "[DEFAULT]\nrpc_zmq_log_level = loud\n");
+    broker.signal(Signal::HUP);
+    wait_for(&broker, "the configuration stays as it was");
+    wait_for(&broker, "\"loud\"");
+    // The reload before this one has ended, so its level counts. The line about SIGUSR1 is INFO.
+    broker.signal(Signal::USR1);
     end(server);
-    end(broker);
+    broker.signal(Signal::TERM);
+    assert!(broker.wait_end(PATIENCE).success());
+    assert_eq!(broker.stderr().matches("SIGUSR1").count(), 1, "{}", broker.stderr());
 }
 
 #[test]

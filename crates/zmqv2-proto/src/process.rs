@@ -156,7 +156,7 @@ unsafe extern "C" fn forget() {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
@@ -201,5 +201,37 @@ mod tests {
         // Bytes that were drawn before the fork exist in both processes.
         let ours: Vec<_> = (0..200).map(|_| *MessageId::random().as_bytes()).collect();
         assert!(!ours.iter().any(|id| id[..] == report[4..]), "an id was used on both sides of a fork");
+    }
+
+    struct Told(UnixStream);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.write_all(&[1]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_child_neither_reads_nor_drops_what_it_inherited() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let value = PerProcess::new(Told(theirs));
+        assert!(value.get().is_some());
+        // SAFETY: the child drops the value, which does nothing there, and ends.
+        let child = unsafe { fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let read = value.get().is_some();
+            drop(value);
+            // SAFETY: as above.
+            unsafe { _exit(c_int::from(read)) };
+        }
+        let mut status = -1;
+        // SAFETY: a child of this process, for which nobody else waits.
+        assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child has read it");
+        drop(value);
+        let mut drops = Vec::new();
+        ours.read_to_end(&mut drops).unwrap();
+        assert_eq!(drops, [1], "only the parent drops it");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zmqv2_proto::Inherited;
 use zmqv2_proto::config::IpcDirError;
-use zmqv2_proto::control::{MAX_TOPICS, MAX_WORKERS};
+use zmqv2_proto::control::{MAX_PLACES, MAX_TOPICS, MAX_WORKERS};
 use zmqv2_proto::transport::TransportError;
 use zmqv2_proto::{InvalidAddress, InvalidName};
 
@@ -20,6 +20,9 @@ pub enum ServerError {
     /// The number of workers is out of bounds.
     #[error("{0} workers asked for; allowed are 1 to {MAX_WORKERS}")]
     Workers(usize),
+    /// The number of places is out of bounds.
+    #[error("{0} places asked for; allowed are 1 to {MAX_PLACES}")]
+    Places(usize),
     /// There is no endpoint, or none that wants any priority.
     #[error("a server needs at least one endpoint")]
     NoEndpoint,

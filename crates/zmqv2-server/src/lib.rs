@@ -21,18 +21,24 @@
 //! # }
 //! ```
 
+mod asynchronous;
 mod error;
 mod handler_error;
 mod listener;
+mod pull;
 mod rpc;
 mod runtime;
 
+pub use asynchronous::{AsyncEndpoint, AsyncMethods, AsyncRpcServer, AsyncRpcServerBuilder, BoxFuture, Executor};
 pub use error::ServerError;
 pub use handler_error::HandlerError;
 pub use listener::{
     BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
     Priorities, Verdict,
+};
+pub use pull::{
+    BodyKind, PullListener, PullListenerBuilder, PullServer, PullServerBuilder, PulledNotification, PulledRequest,
 };
 pub use rpc::counters::ServerCounters;
 pub use rpc::endpoint::{Endpoint, HandlerResult, Incoming, Methods, reply};

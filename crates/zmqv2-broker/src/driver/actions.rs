@@ -8,7 +8,7 @@ use zmqv2_proto::transport::{Frame, RefusedConnections, open_file_limit, refused
 use zmqv2_proto::{Header, HeaderView, Kind, NodeName, Reason, Refusal, Ttl};
 
 use super::log_limiter::{LogKind, LogLimiter};
-use super::opening::{LINKS_PER_TURN, Opening, OpeningLinks};
+use super::opening::{Opening, OpeningLinks};
 use super::outbox::{Batch, Destination, Outbox};
 use super::registrants::Registrants;
 use super::sockets::Sockets;
@@ -245,8 +245,8 @@ impl Routing {
 
     /// Opens and closes a few links.
     pub(super) fn do_link_work(&mut self) {
-        for _ in 0..LINKS_PER_TURN {
-            let Some(Opening { worker, instance, index, shared }) = self.opening.next() else { break };
+        for opened in 0.. {
+            let Some(Opening { worker, instance, index, shared }) = self.opening.next_in_turn(opened) else { break };
             let largest = self.registrants.max_message_bytes(instance);
             if let Err(error) = self.sockets.open_link(worker, instance, index, shared, largest) {
                 // Such a server registers again and again.

@@ -44,8 +44,14 @@ impl OpeningLinks {
         self.wanted.remove(&worker).is_some()
     }
 
+    /// The link to open next in a turn of the loop that has opened `opened` links. `None`: the turn
+    /// has opened enough, or no link is left.
+    pub(super) fn next_in_turn(&mut self, opened: usize) -> Option<Opening> {
+        if opened < LINKS_PER_TURN { self.next() } else { None }
+    }
+
     /// The link to open next: each server in turn.
-    pub(super) fn next(&mut self) -> Option<Opening> {
+    fn next(&mut self) -> Option<Opening> {
         while let Some((instance, mut links)) = self.by_server.pop_front() {
             let wanted = &mut self.wanted;
             let found = std::iter::from_fn(|| links.pop_front()).find(|(number, opening)| {
@@ -94,6 +100,14 @@ mod tests {
         assert_eq!(first, [1, 2, 1, 2, 1, 1]);
         assert_eq!(std::iter::from_fn(|| opening.next()).count(), 4098 - 6);
         assert!(opening.is_empty() && opening.wanted.is_empty());
+    }
+
+    #[test]
+    fn a_turn_of_the_loop_opens_few_links() {
+        let mut opening = OpeningLinks::default();
+        add(&mut opening, 1, 0..4096);
+        let opened = (0..).map_while(|opened| opening.next_in_turn(opened)).count();
+        assert_eq!((opened, opening.wanted.len()), (LINKS_PER_TURN, 4096 - LINKS_PER_TURN));
     }
 
     #[test]

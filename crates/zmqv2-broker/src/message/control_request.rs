@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::control::{MAX_CREDIT, MAX_TOPICS, MAX_WORKERS, ServerRegistration, Withdrawal};
+use zmqv2_proto::control::{MAX_CREDIT, MAX_PLACES, MAX_TOPICS, MAX_WORKERS, ServerRegistration, Withdrawal};
 use zmqv2_proto::{Flags, HeaderView, InstanceId, Kind, MessageId, ServerName, TopicKey};
 
 use super::framing::Malformed;
@@ -38,10 +38,11 @@ impl ControlRequest {
 }
 
 fn register(view: &HeaderView<'_>, registration: ServerRegistration) -> Result<Offer, String> {
-    let ServerRegistration { workers, credit, window, .. } = registration;
-    if !(1..=MAX_WORKERS).contains(&workers) || !(1..=MAX_CREDIT).contains(&credit) {
+    let ServerRegistration { workers, credit, window, shared, .. } = registration;
+    let most = if shared { MAX_PLACES } else { MAX_WORKERS };
+    if !(1..=most).contains(&workers) || !(1..=MAX_CREDIT).contains(&credit) {
         return Err(format!(
-            "{workers} workers with credit {credit}; allowed are 1 to {MAX_WORKERS} workers with a credit of 1 to {MAX_CREDIT}"
+            "{workers} workers with credit {credit}; allowed are 1 to {most} workers with a credit of 1 to {MAX_CREDIT}"
         ));
     }
     if window > MAX_CREDIT {

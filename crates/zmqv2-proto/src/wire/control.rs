@@ -19,6 +19,9 @@ pub const BROKER_LOCK: &str = "zmqv2-broker.lock";
 pub const WORKER_SOCKET_PREFIX: &str = "zmqv2-";
 /// The most workers that one server may offer.
 pub const MAX_WORKERS: u16 = 4096;
+/// The most requests that one server may have at the same time behind one shared socket. Both ends
+/// of the socket's connection together hold as many messages.
+pub const MAX_PLACES: u16 = 16_384;
 /// The most outstanding requests on one worker's socket. It is below the high-water mark of
 /// sockets.
 pub const MAX_CREDIT: u16 = 8192;
@@ -55,8 +58,8 @@ pub fn worker_socket(dir: &std::path::Path, instance: InstanceId, worker: u16) -
 pub struct ServerRegistration {
     /// This run of the server.
     pub instance: InstanceId,
-    /// The number of workers, each with its own socket unless [`shared`](Self::shared). 1 to
-    /// [`MAX_WORKERS`].
+    /// The number of workers, each with its own socket, 1 to [`MAX_WORKERS`]. If they
+    /// [share](Self::shared) one: 1 to [`MAX_PLACES`].
     pub workers: u16,
     /// The number of requests that each worker may have. 1 for a REP socket.
     pub credit: u16,

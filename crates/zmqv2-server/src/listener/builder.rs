@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use zmqv2_proto::control::MAX_TOPICS;
 use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, DEFAULT_POOL, Exchange, InvalidName, ReceiverKind, ServerName, Target, Topic, TopicKey};
 
@@ -15,6 +14,7 @@ use super::endpoint::{BatchEndpoint, IntoBatchResult, IntoNotificationResult, No
 use super::handler::Handler;
 use super::notice::Notice;
 use super::priorities::Priorities;
+use super::topics::Topics;
 use super::worker::ListenerWork;
 use crate::error::{MAX_BATCHED, ServerError};
 use crate::runtime::rep_worker::Batch;
@@ -173,20 +173,11 @@ impl NotificationListenerBuilder {
 
     /// The keys of each topic, with each priority that an endpoint wants.
     fn keys(&self) -> Result<Vec<TopicKey>, ServerError> {
-        if self.topics.is_empty() {
-            return Err(ServerError::NoTopic);
-        }
         let wanted = self.endpoints.iter().fold(Priorities::NONE, |all, endpoint| all.with(endpoint.priorities));
-        let mut keys = Vec::new();
+        let mut topics = Topics::default();
         for (exchange, topic) in &self.topics {
-            let exchange = exchange.as_ref().unwrap_or(&self.settings.config.control_exchange);
-            for priority in wanted.iter() {
-                let key = TopicKey::new(exchange, &priority.topic(topic)?);
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
-            }
+            topics.add(exchange.clone(), topic.clone(), wanted);
         }
-        if keys.len() > MAX_TOPICS { Err(ServerError::Topics(keys.len())) } else { Ok(keys) }
+        topics.keys(&self.settings.config.control_exchange)
     }
 }

@@ -1,18 +1,19 @@
 //! The listener, which takes notifications.
 
 mod builder;
-mod deliveries;
+pub(crate) mod deliveries;
 mod dispatcher;
 mod endpoint;
 mod filter;
 mod handler;
 mod notice;
 mod priorities;
+pub(crate) mod topics;
 mod worker;
 
 use std::time::Duration;
 
-use zmqv2_proto::{InstanceId, ServerName, TopicKey};
+use zmqv2_proto::{InstanceId, Kind, Refusal, ServerName, TopicKey};
 
 pub use builder::NotificationListenerBuilder;
 pub use endpoint::{
@@ -27,6 +28,12 @@ pub use priorities::Priorities;
 use crate::error::ServerError;
 use crate::runtime::service::Service;
 use crate::runtime::settings::service_methods;
+use crate::runtime::worker::malformed;
+
+/// The refusal of a request that is no notification.
+pub(crate) fn wrong_kind(pool: &ServerName, kind: Kind) -> Refusal {
+    malformed(format!("{pool} is a pool of listeners, which take notifications; a {kind:?} goes to an RPC server"))
+}
 
 /// A running listener. Dropping it stops it as [`stop`](Self::stop) does.
 ///

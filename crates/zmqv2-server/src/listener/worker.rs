@@ -10,6 +10,7 @@ use super::deliveries::{Deliveries, Known};
 use super::dispatcher::{AnyEndpoint, dispatch};
 use super::endpoint::Verdict;
 use super::notice::Notice;
+use super::wrong_kind;
 use crate::runtime::cancellation::CancelFlag;
 use crate::runtime::completions::Completion;
 use crate::runtime::now;
@@ -68,10 +69,7 @@ impl Work for ListenerWork {
         worker: &Worker,
     ) -> Result<Answer<Delivery>, Refusal> {
         if header.kind != Kind::Notify {
-            return Err(malformed(format!(
-                "{} is a pool of listeners, which take notifications; a {:?} goes to an RPC server",
-                worker.server, header.kind
-            )));
+            return Err(wrong_kind(&worker.server, header.kind));
         }
         let key = header.key.clone().ok_or_else(|| malformed("a notification without a topic"))?;
         let notification = Notification::decode(&body).map_err(|error| malformed_body(&error))?;

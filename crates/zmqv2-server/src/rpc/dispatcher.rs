@@ -1,6 +1,6 @@
 //! Chooses the endpoint that runs a request. Pure: no sockets, no threads.
 
-use zmqv2_proto::{DISPATCHER_MODULE, Failure, Reply, Request, Version};
+use zmqv2_proto::{DISPATCHER_MODULE, Failure, MethodName, Namespace, Request, Version};
 
 use crate::handler_error::HandlerError;
 use crate::rpc::endpoint::{Endpoint, HandlerResult, Incoming, reply};
@@ -9,63 +9,73 @@ use crate::rpc::panic_guard::catch_panic;
 /// The method that every server answers with `pong`, as in oslo.messaging.
 pub(crate) const PING_METHOD: &str = "oslo_rpc_server_ping";
 
+/// The requests that an endpoint takes.
+pub(crate) trait Interface {
+    fn namespace(&self) -> Option<&Namespace>;
+    fn version(&self) -> Version;
+    fn serves(&self, namespace: Option<&Namespace>, version: Version) -> bool;
+    fn has_method(&self, method: &MethodName) -> bool;
+}
+
+impl Interface for Box<dyn Endpoint> {
+    fn namespace(&self) -> Option<&Namespace> {
+        (**self).namespace()
+    }
+
+    fn version(&self) -> Version {
+        (**self).version()
+    }
+
+    fn serves(&self, namespace: Option<&Namespace>, version: Version) -> bool {
+        (**self).serves(namespace, version)
+    }
+
+    fn has_method(&self, method: &MethodName) -> bool {
+        (**self).has_method(method)
+    }
+}
+
 /// Chooses an endpoint by namespace, version and method.
-pub(crate) struct Dispatcher {
-    pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
+pub(crate) struct Dispatcher<E = Box<dyn Endpoint>> {
+    pub(crate) endpoints: Vec<E>,
 }
 
 impl Dispatcher {
-    /// Runs a request. Errors and panics become replies, too.
-    pub(crate) fn dispatch(&self, incoming: &Incoming) -> Reply {
-        self.try_dispatch(incoming).unwrap_or_else(|error| {
-            error.log(incoming.method(), "failed");
-            Reply::Failure(error.into_failure())
+    /// Runs a request. A panic becomes an error.
+    pub(crate) fn dispatch(&self, incoming: &Incoming) -> HandlerResult {
+        catch_panic(incoming.method(), || {
+            if incoming.method().as_str() == PING_METHOD {
+                return reply("pong");
+            }
+            self.run(incoming, |endpoint| endpoint.call(incoming))?
         })
     }
+}
 
-    /// Runs a request. A panic becomes an error.
-    pub(crate) fn try_dispatch(&self, incoming: &Incoming) -> HandlerResult {
-        catch_panic(incoming.method(), || self.run(incoming))
-    }
-
+impl<E: Interface> Dispatcher<E> {
     /// Why no endpoint can run this request, as far as the endpoints know without running it.
     pub(crate) fn cannot_run(&self, incoming: &Incoming) -> Option<HandlerError> {
-        let Request { method, namespace, version, .. } = &incoming.request;
-        if method.as_str() == PING_METHOD {
+        if incoming.method().as_str() == PING_METHOD {
             return None;
         }
+        self.run(incoming, |endpoint| endpoint.has_method(incoming.method()).then_some(())).err()
+    }
+
+    /// The result of the first endpoint of this namespace and version that has one.
+    ///
+    /// # Errors
+    /// No endpoint serves the namespace and the version, or none has the method.
+    pub(crate) fn run<T>(&self, incoming: &Incoming, call: impl FnMut(&E) -> Option<T>) -> Result<T, HandlerError> {
+        let Request { method, namespace, version, .. } = &incoming.request;
         let asked = version.unwrap_or_default();
         let mut serving =
             self.endpoints.iter().filter(|endpoint| endpoint.serves(namespace.as_ref(), asked)).peekable();
         if serving.peek().is_none() {
-            return Some(HandlerError::expected(self.unsupported(incoming, asked)));
-        }
-        // A method that starts with `_` is private.
-        let found = !method.as_str().starts_with('_') && serving.any(|endpoint| endpoint.has_method(method));
-        (!found).then(|| no_such_method(incoming))
-    }
-
-    fn run(&self, incoming: &Incoming) -> Result<Reply, HandlerError> {
-        let request = &incoming.request;
-        let method = request.method.as_str();
-        if method == PING_METHOD {
-            return reply("pong");
-        }
-        let asked = request.version.unwrap_or_default();
-        let mut version_fits = false;
-        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.serves(request.namespace.as_ref(), asked)) {
-            version_fits = true;
-            // A method that starts with `_` is private.
-            if !method.starts_with('_')
-                && let Some(result) = endpoint.call(incoming)
-            {
-                return result;
-            }
-        }
-        if !version_fits {
             return Err(HandlerError::expected(self.unsupported(incoming, asked)));
         }
-        Err(no_such_method(incoming))
+        // A method that starts with `_` is private.
+        let found = if method.as_str().starts_with('_') { None } else { serving.find_map(call) };
+        found.ok_or_else(|| no_such_method(incoming))
     }
 
     fn unsupported(&self, incoming: &Incoming, asked: Version) -> Failure {

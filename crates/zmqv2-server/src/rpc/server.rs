@@ -93,7 +93,6 @@ impl RpcServerBuilder {
         let counters = Arc::new(LiveCounters::default());
         let work = RpcWork {
             dispatcher: Dispatcher { endpoints },
-            max_message_bytes: settings.config.max_message_bytes,
             repeated: RepeatedRequests::default(),
             counters: Arc::clone(&counters),
         };

@@ -10,14 +10,15 @@ use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
+use crate::rpc::ended::{cast_ended, refuse_cast, reply_of};
 use crate::rpc::endpoint::Incoming;
+use crate::rpc::wrong_kind;
 use crate::runtime::cancellation::{CancelFlag, Cancellation};
 use crate::runtime::running::Running;
 use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to, malformed, malformed_body};
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) max_message_bytes: usize,
     pub(crate) repeated: RepeatedRequests,
     pub(crate) counters: Arc<LiveCounters>,
 }
@@ -40,10 +41,7 @@ impl Work for RpcWork {
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
         if header.kind == Kind::Notify {
-            return Err(malformed(format!(
-                "{} is the name of an RPC server, which takes calls and casts; a notification goes to a listener",
-                worker.server
-            )));
+            return Err(wrong_kind(&worker.server));
         }
         let request = Request::decode(&body).map_err(|error| malformed_body(&error))?;
         let cancellation = match header.kind {
@@ -54,12 +52,7 @@ impl Work for RpcWork {
         if header.kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
-            self.counters.refused_casts.add();
-            log::debug!("refused a cast of {}: {error}", incoming.method());
-            // An earlier client does not know the reason, and would wait for another answer.
-            let knows = header.flags.contains(Flags::NO_METHOD);
-            let reason = if knows { Reason::NoMethod } else { Reason::Malformed };
-            return Err(Refusal::new(reason, error.into_failure().message));
+            return Err(refuse_cast(header, incoming.method(), error, &self.counters));
         }
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
         let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
@@ -82,22 +75,12 @@ impl Work for RpcWork {
         }
     }
 
-    /// Nobody waits for the result of a cast, so each failure is logged and counted.
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
         for Cast { incoming, may_repeat } in accepted {
             let running = worker.running(Running::Method(incoming.method().clone()));
-            let result = self.dispatcher.try_dispatch(&incoming);
+            let result = self.dispatcher.dispatch(&incoming);
             drop(running);
-            let failure = match result {
-                Ok(Reply::Failure(failure)) => Some(failure),
-                Ok(_) => None,
-                Err(error) => Some(error.into_failure()),
-            };
-            if let Some(failure) = failure {
-                self.counters.failed_casts.add();
-                let Incoming { id, .. } = incoming;
-                log::warn!("cast {id} of {}, which was acknowledged, failed: {failure}", incoming.method());
-            }
+            cast_ended(&incoming, result, &self.counters);
             if may_repeat {
                 self.repeated.store(incoming.id, None);
             }
@@ -114,13 +97,8 @@ impl RpcWork {
         may_repeat: bool,
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
-        self.counters.calls.add();
-        let reply = self.dispatcher.dispatch(incoming);
-        if matches!(reply, Reply::Failure(_)) {
-            self.counters.failed_calls.add();
-        }
-        let flags = if matches!(reply, Reply::Failure(_)) { Flags::FAILURE } else { Flags::NONE };
-        let written = self.write(incoming, &reply, worker.broker_limit.get());
+        let (reply, flags) = reply_of(incoming.method(), self.dispatcher.dispatch(incoming), &self.counters);
+        let written = Self::write(incoming, &reply, worker);
         if may_repeat {
             // A handler that fails because it was cancelled has no answer for a caller that has come
             // back.
@@ -133,20 +111,9 @@ impl RpcWork {
         Ok(Answer::reply(answer, written?))
     }
 
-    /// Encodes a reply. The broker takes `broker_limit` bytes.
-    fn write(&self, incoming: &Incoming, reply: &Reply, broker_limit: usize) -> Result<Vec<u8>, Refusal> {
+    fn write(incoming: &Incoming, reply: &Reply, worker: &Worker) -> Result<Vec<u8>, Refusal> {
         let body = reply.encode().map_err(|error| malformed(format!("the reply cannot be written: {error}")))?;
-        let (size, limit) = (body.len(), self.max_message_bytes.min(broker_limit));
-        if size > limit {
-            let whose = if limit == self.max_message_bytes { "server" } else { "broker" };
-            let detail = format!(
-                "the reply of {} has {size} bytes, the limit of the {whose} is {limit} (rpc_zmq_max_message_bytes of \
-                 the {whose}); the method ran",
-                incoming.method()
-            );
-            log::error!("{detail}");
-            return Err(Refusal::new(Reason::TooLarge, detail));
-        }
+        worker.check_reply(body.len(), incoming.method())?;
         Ok(body)
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use zmqv2_proto::MethodName;
+use zmqv2_proto::{MessageId, MethodName};
 
 thread_local! {
     /// The server whose worker this thread is: the address of its signals, or null.
@@ -14,6 +14,17 @@ thread_local! {
 /// Makes this thread a worker of the server at this address.
 pub(crate) fn enter_server(address: *const ()) {
     SERVER.set(address);
+}
+
+/// Makes this thread a worker of the server at this address, for a while. Returns what
+/// [`leave_server`] needs.
+pub(crate) fn enter_for_a_while(address: *const ()) -> *const () {
+    SERVER.replace(address)
+}
+
+/// This thread is what it was before.
+pub(crate) fn leave_server(before: *const ()) {
+    SERVER.set(before);
 }
 
 /// Whether this thread is a worker of the server at this address.
@@ -31,6 +42,8 @@ pub(crate) enum Running {
     Method(MethodName),
     /// So many notifications. The type of the first.
     Notifications(String, usize),
+    /// A request that the program has taken.
+    Request(MessageId),
 }
 
 /// A handler runs until this is dropped.
@@ -50,6 +63,13 @@ impl RunningHandlers {
         RunningGuard(slot)
     }
 
+    /// What this place runs from now on.
+    pub(crate) fn set(&self, place: u16, running: Option<Running>) {
+        if let Some(slot) = self.0.get(usize::from(place)) {
+            *lock(slot) = running;
+        }
+    }
+
     /// What runs now, in the order of the workers.
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.iter().filter_map(|slot| lock(slot).as_ref().map(ToString::to_string)).collect()
@@ -60,6 +80,7 @@ impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Method(method) => f.write_str(method.as_str()),
+            Self::Request(id) => write!(f, "request {id}"),
             Self::Notifications(event_type, 1) => write!(f, "notification {event_type}"),
             Self::Notifications(event_type, count) => write!(f, "{count} notifications, first {event_type}"),
         }

@@ -21,7 +21,7 @@ use crate::runtime::registration::{BrokerLimit, BrokerLink, Readiness, Registrat
 use crate::runtime::rep_worker::{Batch, RepWorker};
 use crate::runtime::running::{RunningHandlers, enter_server, is_in_server};
 use crate::runtime::settings::Settings;
-use crate::runtime::shared_socket::WorkerPool;
+use crate::runtime::shared_socket::{DeferredPool, Inbox, WorkerPool};
 use crate::runtime::wakeup::{RegistrationWaker, Signal};
 use crate::runtime::worker::{ShutdownSignals, Work, Worker};
 
@@ -86,6 +86,19 @@ struct Threads {
 impl Service {
     /// Binds the workers' sockets, and registers the offer as soon as there is a broker.
     pub(crate) fn start<W: Work>(settings: Settings, offer: Offer, work: W) -> Result<Self, ServerError> {
+        Self::start_threads(settings, offer, |starter| starter.start(&Arc::new(work)))
+    }
+
+    /// As [`start`](Self::start), for requests that are answered later.
+    pub(crate) fn start_deferred(settings: Settings, offer: Offer, inbox: Arc<dyn Inbox>) -> Result<Self, ServerError> {
+        Self::start_threads(settings, offer, |starter| starter.start_deferred(inbox))
+    }
+
+    fn start_threads(
+        settings: Settings,
+        offer: Offer,
+        start: impl FnOnce(WorkerStarter<'_>) -> Result<Receiver<()>, ServerError>,
+    ) -> Result<Self, ServerError> {
         let Settings { config, ipc_dir, transport, .. } = settings;
         let config = config.bounded();
         let dir = ipc_dir.map_or_else(|| resolve_ipc_dir(&config), Ok)?;
@@ -108,6 +121,7 @@ impl Service {
             shutdown: Arc::clone(&shutdown),
             shares_socket: offer.shares_socket,
             broker_limit: Arc::clone(&broker_limit),
+            max_message_bytes: config.max_message_bytes,
         };
         let readiness = Arc::new(Readiness::default());
         let thread = RegistrationThread {
@@ -122,7 +136,7 @@ impl Service {
         };
         let name = format!("{} of {}", offer.server, offer.key);
         let starter = WorkerStarter { transport, dir: &dir, instance, offer, worker };
-        let started = starter.start(&Arc::new(work)).and_then(|ended| {
+        let started = start(starter).and_then(|ended| {
             let (wakeup, shutdown) = (Arc::clone(&wakeup), Arc::clone(&shutdown));
             let registration = spawn("registration".to_owned(), move || {
                 thread.run(drain_timeout);
@@ -166,14 +180,25 @@ impl Service {
         Err(ServerError::NotReady { waited: timeout, dir: self.dir.display().to_string(), problem })
     }
 
+    /// Begins to stop: the broker sends no new requests.
+    pub(crate) fn begin_stop(&self) -> Result<(), ServerError> {
+        let Threads { wakeup, shutdown, .. } = self.threads()?;
+        shutdown.drain.set();
+        wakeup.stop();
+        Ok(())
+    }
+
+    /// Whether this thread runs a handler of this server.
+    pub(crate) fn is_in_handler(&self) -> bool {
+        self.threads.get().is_some_and(|threads| is_in_server(Arc::as_ptr(&threads.shutdown).cast()))
+    }
+
     pub(crate) fn stop(&self) -> Result<(), ServerError> {
         let Threads { wakeup, registration, shutdown, ended, .. } = self.threads()?;
-        if is_in_server(Arc::as_ptr(shutdown).cast()) {
+        if self.is_in_handler() {
             // A handler of this server. Waiting would be waiting for itself, so this only begins: the
             // registration's thread ends the workers after the last handler.
-            shutdown.drain.set();
-            wakeup.stop();
-            return Ok(());
+            return self.begin_stop();
         }
         let registration = registration.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(registration) = registration else { return Ok(()) };
@@ -183,19 +208,15 @@ impl Service {
         // The thread ends within the time to drain. A panic in it has been printed already.
         let _ = registration.join();
         shutdown.stop.set();
-        // Nothing is ever sent: this waits for the last worker to drop its sender. Idle workers get
+        // Nothing is ever sent: this waits for the last thread to drop its sender. Idle threads get
         // some time even if the time to drain is over.
-        match ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN)) {
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let handlers = shutdown.running.names();
-                if handlers.is_empty() {
-                    // The last handler has just ended, or its thread is late.
-                    return Ok(());
-                }
-                Err(ServerError::Unfinished { workers: handlers.len(), handlers, waited: self.drain_timeout })
-            }
-            _ => Ok(()),
+        let _ = ended.recv_deadline(end_at.max(now() + IDLE_WORKERS_END_WITHIN));
+        let handlers = shutdown.running.names();
+        if handlers.is_empty() {
+            // The last handler has ended, or its thread is late.
+            return Ok(());
         }
+        Err(ServerError::Unfinished { workers: handlers.len(), handlers, waited: self.drain_timeout })
     }
 }
 
@@ -245,7 +266,7 @@ impl WorkerStarter<'_> {
             for index in 0..=workers {
                 let (worker, shared) = (worker(index), Arc::clone(&shared));
                 spawn_worker(index, &running, move || {
-                    enter_server(Arc::as_ptr(&worker.shutdown).cast());
+                    enter_server(worker.address());
                     shared.0.run(&worker);
                 })?;
             }
@@ -255,11 +276,25 @@ impl WorkerStarter<'_> {
             let (socket, file) = self.bind(Role::Rep, index)?;
             let worker = RepWorker { worker: worker(index), batch, work: Arc::clone(work), socket };
             spawn_worker(index, &running, move || {
-                enter_server(Arc::as_ptr(&worker.worker.shutdown).cast());
+                enter_server(worker.worker.address());
                 worker.run();
                 drop(file);
             })?;
         }
+        Ok(ended)
+    }
+
+    fn start_deferred(self, inbox: Arc<dyn Inbox>) -> Result<Receiver<()>, ServerError> {
+        let (running, ended) = crossbeam_channel::bounded(0);
+        let (socket, file) = self.bind(Role::Router, 0)?;
+        let Offer { workers, window, receiver, .. } = self.offer;
+        let hands_back = receiver == ReceiverKind::Server;
+        let pool = DeferredPool::new(socket, self.worker, self.instance, workers, window, hands_back)?;
+        let pool = Arc::new(pool);
+        spawn_worker(0, &running, move || {
+            pool.run(&*inbox);
+            drop(file);
+        })?;
         Ok(ended)
     }
 

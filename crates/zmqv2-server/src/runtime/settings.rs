@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use zmqv2_proto::Config;
-use zmqv2_proto::control::MAX_WORKERS;
+use zmqv2_proto::control::{MAX_PLACES, MAX_WORKERS};
 use zmqv2_proto::transport::Transport;
 
 use crate::error::ServerError;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) workers: Option<usize>,
     pub(crate) config: Config,
@@ -23,6 +23,13 @@ impl Settings {
         let workers = u16::try_from(count).ok().filter(|count| (1..=MAX_WORKERS).contains(count));
         workers.ok_or(ServerError::Workers(count))
     }
+
+    /// The number of places: the one that was asked for, or else `default`.
+    pub(crate) fn places_or(&self, default: usize) -> Result<u16, ServerError> {
+        let count = self.workers.unwrap_or(default);
+        let places = u16::try_from(count).ok().filter(|count| (1..=MAX_PLACES).contains(count));
+        places.ok_or(ServerError::Places(count))
+    }
 }
 
 /// The setters that both builders have, for a field `settings`. Takes the documentation of
@@ -36,6 +43,13 @@ macro_rules! settings_setters {
             self
         }
 
+        $crate::runtime::settings::common_setters!();
+    };
+}
+
+/// The setters that all builders have, for a field `settings`.
+macro_rules! common_setters {
+    () => {
         /// The configuration. Default: [`Config::default`].
         #[must_use]
         pub fn config(mut self, config: Config) -> Self {
@@ -85,7 +99,7 @@ macro_rules! service_methods {
     };
 }
 
-pub(crate) use {service_methods, settings_setters};
+pub(crate) use {common_setters, service_methods, settings_setters};
 
 #[cfg(test)]
 #[path = "tests/settings.rs"]

@@ -99,3 +99,20 @@ impl Waker {
         self.reader.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_arrives_although_a_child_has_a_copy_of_its_descriptor() {
+        let signal = Signal::new().unwrap();
+        let writer = signal.writer.lock().unwrap().as_ref().unwrap().try_clone();
+        let _copy = writer.expect("a copy, as after a fork");
+        signal.reader.set_nonblocking(true).unwrap();
+        let read = || (&signal.reader).read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(read(), Err(io::ErrorKind::WouldBlock));
+        signal.set();
+        assert_eq!((read(), signal.is_set()), (Ok(0), true));
+    }
+}

@@ -4,6 +4,7 @@
 //! runs. The acknowledgement does not give the request's place back to the broker: the worker gives
 //! the place back when the request has run.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
@@ -103,6 +104,8 @@ pub(crate) struct Worker {
     /// All workers share one socket. Places go back to the broker over that socket.
     pub(crate) shares_socket: bool,
     pub(crate) broker_limit: Arc<BrokerLimit>,
+    /// The most bytes of a reply.
+    pub(crate) max_message_bytes: usize,
 }
 
 /// An answer, and what is left to do after it.
@@ -159,9 +162,7 @@ impl Worker {
     ) -> Answer<W::Accepted> {
         let mut answer = self.answer_message(work, message, now, flag);
         let ends = matches!(answer.then, AfterAnswer::Nothing);
-        answer.header.count = ends.into();
-        answer.header.server = Some(self.server.clone());
-        answer.header.node = Some(self.node.clone());
+        self.sign(&mut answer.header, ends);
         if !ends {
             self.completions.begin();
         }
@@ -177,43 +178,79 @@ impl Worker {
     ) -> Answer<W::Accepted> {
         let (header, body) = match message {
             Ok(message) => message,
-            Err(frames) => return refuse(None, &malformed(format!("{frames} frames instead of header and body"))),
+            Err(frames) => return wrong_frames(frames),
         };
-        match Header::decode(header) {
-            Ok(header) => {
-                let answer = self.answer_request(work, &header, body, now, flag);
+        match read_request(header, now) {
+            Ok((header, deadline)) => {
+                let answer = work.answer(&header, body, deadline, flag, self);
                 answer.unwrap_or_else(|refusal| refuse(Some(&header), &refusal))
             }
-            Err(error) => {
-                let mut answer = refuse(None, &malformed(error.to_string()));
-                // The broker finds the request by its tag. Without the tag, this worker would
-                // count as busy for ever.
-                if let Ok(view) = HeaderView::new(header) {
-                    (answer.header.tag, answer.header.id) = (view.tag(), view.id());
-                }
-                answer
-            }
+            Err(answer) => *answer,
         }
     }
 
-    fn answer_request<W: Work>(
-        &self,
-        work: &W,
-        header: &Header,
-        body: Body<'_>,
-        now: Instant,
-        flag: Option<Arc<CancelFlag>>,
-    ) -> Result<Answer<W::Accepted>, Refusal> {
-        if !header.kind.is_request() {
-            return Err(malformed(format!("a server takes requests, not {:?} messages", header.kind)));
-        }
-        // The request may have waited in the socket while this process was stopped or starved.
-        let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
-        if left.is_expired() {
-            return Err(Refusal::new(Reason::Expired, "no time was left at the server; it did not run"));
-        }
-        work.answer(header, body, left.deadline(now), flag, self)
+    /// What [`is_in_server`](crate::runtime::running::is_in_server) compares.
+    pub(crate) fn address(&self) -> *const () {
+        Arc::as_ptr(&self.shutdown).cast()
     }
+
+    /// Checks the size of a reply to `what`, which has run.
+    pub(crate) fn check_reply(&self, size: usize, what: &dyn fmt::Display) -> Result<(), Refusal> {
+        let limit = self.max_message_bytes.min(self.broker_limit.get());
+        if size <= limit {
+            return Ok(());
+        }
+        let whose = if limit == self.max_message_bytes { "server" } else { "broker" };
+        let detail = format!(
+            "the reply of {what} has {size} bytes, the limit of the {whose} is {limit} (rpc_zmq_max_message_bytes of \
+             the {whose}); the method ran"
+        );
+        log::error!("{detail}");
+        Err(Refusal::new(Reason::TooLarge, detail))
+    }
+
+    /// Adds what every answer says: who answers, and whether the request's place is free again.
+    pub(crate) fn sign(&self, answer: &mut Header, ends: bool) {
+        answer.count = ends.into();
+        answer.server = Some(self.server.clone());
+        answer.node = Some(self.node.clone());
+    }
+}
+
+/// The answer to a message that has not two frames.
+pub(crate) fn wrong_frames<A>(frames: usize) -> Answer<A> {
+    refuse(None, &malformed(format!("{frames} frames instead of header and body")))
+}
+
+/// Reads the header of a request, and when its time ends.
+///
+/// # Errors
+/// The answer to a message that is no request, or that comes too late.
+pub(crate) fn read_request<A>(bytes: &[u8], now: Instant) -> Result<(Header, Instant), Box<Answer<A>>> {
+    let header = Header::decode(bytes).map_err(|error| {
+        let mut answer = refuse(None, &malformed(error.to_string()));
+        // The broker finds the request by its tag. Without the tag, this worker would count as busy
+        // for ever.
+        if let Ok(view) = HeaderView::new(bytes) {
+            (answer.header.tag, answer.header.id) = (view.tag(), view.id());
+        }
+        Box::new(answer)
+    })?;
+    if !header.kind.is_request() {
+        let refusal = malformed(format!("a server takes requests, not {:?} messages", header.kind));
+        return Err(Box::new(refuse(Some(&header), &refusal)));
+    }
+    // The request may have waited in the socket while this process was stopped or starved.
+    let left = header.ttl.left_since(header.delivered, Ttl::monotonic_millis_at(now));
+    if left.is_expired() {
+        return Err(Box::new(refuse(Some(&header), &expired())));
+    }
+    Ok((header, left.deadline(now)))
+}
+
+/// The refusal of a request whose time has ended before it ran.
+pub(crate) fn expired() -> Refusal {
+    Refusal::new(Reason::Expired, "no time was left at the server; it did not run")
 }
 
 /// The header of an answer of this kind.
@@ -235,7 +272,7 @@ pub(crate) fn malformed_body(error: &BodyError) -> Refusal {
     })
 }
 
-fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {
+pub(crate) fn refuse<A>(request: Option<&Header>, refusal: &Refusal) -> Answer<A> {
     let mut header = match request {
         Some(request) => answer_to(request, Kind::Refusal),
         None => Header::new(Kind::Refusal, MessageId::from_bytes([0; 16])),

@@ -103,6 +103,7 @@ const ZMQV2: &[Item] = &[
     body("crates/zmqv2-proto/src/message/reply.rs", "struct Message<"),
     body("crates/zmqv2-proto/src/message/reply.rs", "impl Reply {"),
     checks("crates/zmqv2-server/src/rpc/worker.rs", "fn write("),
+    checks("crates/zmqv2-server/src/runtime/worker.rs", "pub(crate) fn check_reply("),
     and_acks(checks("crates/zmqv2-broker/src/message/framing.rs", "pub(crate) fn split_answer(")),
     and_acks(checks("crates/zmqv2-broker/src/message/worker_message.rs", "pub(crate) fn read(")),
     and_acks(checks("crates/zmqv2-broker/src/driver/actions.rs", "pub(super) fn drop_worker(")),
@@ -205,11 +206,12 @@ mod tests {
         ("crates/zmqv2-client/src/outcome/receiver_answer.rs", "pub(crate) fn outcome(", "acknowledgements"),
         ("crates/zmqv2-client/src/io/driver/answers.rs", "fn read(", "calls that do not block, and casts"),
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "pub(crate) fn dispatch(", "runs requests as well"),
-        ("crates/zmqv2-server/src/rpc/dispatcher.rs", "fn run(", "runs requests as well"),
+        ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn cast_ended(", "ends casts"),
+        ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn reply_of(", "counts and logs"),
         ("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn method<", "runs requests as well"),
         (
             "crates/zmqv2-server/src/runtime/worker.rs",
-            "fn refuse<",
+            "pub(crate) fn refuse<",
             "refuses requests, which the legacy driver does not",
         ),
         ("crates/zmqv2-server/src/rpc/worker.rs", "fn run_call(", "runs requests as well"),
@@ -244,7 +246,8 @@ mod tests {
             for path in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 if path.is_dir() {
-                    if !["bin", "config", "tests"].contains(&name.as_str()) {
+                    // Servers that answer later have no counterpart in the legacy driver.
+                    if !["asynchronous", "bin", "config", "pull", "tests"].contains(&name.as_str()) {
                         dirs.push(path);
                     }
                 } else if name.ends_with(".rs") && !name.contains("test") {

@@ -75,6 +75,13 @@ impl<A: Clone> RecentIds<A> {
         }
     }
 
+    /// Forgets a request that was not run.
+    pub(crate) fn remove(&mut self, id: MessageId) {
+        if let Some((_, bytes)) = self.answers.remove(&id).flatten() {
+            self.bytes -= bytes;
+        }
+    }
+
     /// Forgets ids whose time is over, and the oldest above the bounds.
     fn forget(&mut self, now: Instant) {
         while let Some((deadline, id)) = self.order.front().copied() {

@@ -1,8 +1,10 @@
 use super::*;
 use crate::Cancellation;
+use crate::rpc::counters::LiveCounters;
+use crate::rpc::ended::reply_of;
 use crate::rpc::endpoint::Methods;
 use std::time::Instant;
-use zmqv2_proto::{MessageId, Request};
+use zmqv2_proto::{MessageId, Reply, Request};
 
 fn dispatcher() -> Dispatcher {
     let one = Methods::new().version(Version::new(1, 2)).method("m", |(): ()| Ok("one")).unwrap();
@@ -29,7 +31,8 @@ fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str)
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let incoming =
         Incoming { request, id: MessageId::random(), deadline: Instant::now(), cancellation: Cancellation::default() };
-    match dispatcher().dispatch(&incoming) {
+    let result = dispatcher().dispatch(&incoming);
+    match reply_of(incoming.method(), result, &LiveCounters::default()).0 {
         Reply::Result(json) => Ok(json.get().to_owned()),
         Reply::Failure(failure) => Err((failure.class, failure.message)),
     }
@@ -76,8 +79,9 @@ fn a_panic_while_an_endpoint_is_chosen_is_a_reply() {
     let deadline = Instant::now();
     let request = Request::new("m".parse().unwrap(), &()).unwrap();
     let incoming = Incoming { request, id: MessageId::random(), deadline, cancellation: Cancellation::default() };
-    let dispatcher = Dispatcher { endpoints: vec![Box::new(Broken)] };
-    let Reply::Failure(failure) = dispatcher.dispatch(&incoming) else { panic!() };
+    let dispatcher: Dispatcher = Dispatcher { endpoints: vec![Box::new(Broken)] };
+    let Err(error) = dispatcher.dispatch(&incoming) else { panic!() };
+    let failure = error.into_failure();
     assert_eq!((failure.class.as_str(), failure.message.as_str()), ("Panic", "m panicked: no version"));
 }
 

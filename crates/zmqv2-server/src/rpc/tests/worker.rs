@@ -17,8 +17,8 @@ fn work() -> (RpcWork, Arc<AtomicU32>) {
         .method("count", move |(): ()| Ok(counted.fetch_add(1, Ordering::SeqCst) + 1))
         .and_then(|methods| methods.method("long", |(): ()| Ok("x".repeat(1_000))))
         .unwrap();
-    let (dispatcher, repeated) = (Dispatcher { endpoints: vec![Box::new(methods)] }, RepeatedRequests::default());
-    (RpcWork { dispatcher, max_message_bytes: 1_000, repeated, counters: Arc::default() }, runs)
+    let (dispatcher, repeated) = (Dispatcher { endpoints: vec![Box::new(methods) as _] }, RepeatedRequests::default());
+    (RpcWork { dispatcher, repeated, counters: Arc::default() }, runs)
 }
 
 fn worker() -> Worker {
@@ -29,7 +29,16 @@ fn worker() -> Worker {
         running: crate::runtime::running::RunningHandlers::new(1),
     });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
-    Worker { index: 0, server, node, completions, shutdown, shares_socket: true, broker_limit: Arc::default() }
+    Worker {
+        index: 0,
+        server,
+        node,
+        completions,
+        shutdown,
+        shares_socket: true,
+        broker_limit: Arc::default(),
+        max_message_bytes: 1_000,
+    }
 }
 
 fn request(kind: Kind, flags: Flags) -> Header {

@@ -61,6 +61,17 @@ enum Content {
 }
 
 impl Request {
+    /// Header and body, or the number of frames if there are not two.
+    pub(super) fn parts(&self) -> Result<(&[u8], &[u8]), usize> {
+        match &self.content {
+            Content::Frames(frames) => match &frames[..] {
+                [header, body] => Ok((header, body)),
+                other => Err(other.len()),
+            },
+            Content::Part { bundle, header, body } => Ok((&bundle[header.clone()], &bundle[body.clone()])),
+        }
+    }
+
     /// The message. If it is no part of a bundle, its body is taken out of the request.
     pub(super) fn message(&mut self) -> Message<'_> {
         match &mut self.content {

@@ -21,6 +21,7 @@
 //! with the next answers, or on its own if there are none.
 
 mod begun;
+mod deferred;
 mod io;
 #[cfg(test)]
 #[path = "tests/scenarios.rs"]
@@ -29,4 +30,5 @@ mod threads;
 mod turns;
 mod window;
 
+pub(crate) use deferred::{Deferred, DeferredPool, Inbox};
 pub(crate) use threads::WorkerPool;

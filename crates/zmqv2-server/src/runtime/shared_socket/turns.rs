@@ -272,6 +272,15 @@ impl Turns {
         self.window.take_slow()
     }
 
+    /// A request of this broker had begun, and goes back to it, because nobody has run it.
+    pub(super) fn given_back(&mut self, broker: u32) {
+        self.running -= 1;
+        if broker == self.broker {
+            self.running_current -= 1;
+            self.window.narrow();
+        }
+    }
+
     /// How many requests are handed back, from the end of the queue: those of the current broker
     /// that all workers together cannot run at the same time.
     pub(super) fn excess(&self) -> usize {

@@ -36,7 +36,19 @@ fn worker(shares_socket: bool) -> (Worker, CompletionQueue) {
         running: crate::runtime::running::RunningHandlers::new(1),
     });
     let (server, node) = ("s".parse().unwrap(), "n".parse().unwrap());
-    (Worker { index: 3, server, node, completions, shutdown, shares_socket, broker_limit: Arc::default() }, queue)
+    (
+        Worker {
+            index: 3,
+            server,
+            node,
+            completions,
+            shutdown,
+            shares_socket,
+            broker_limit: Arc::default(),
+            max_message_bytes: 1_000,
+        },
+        queue,
+    )
 }
 
 fn request(kind: Kind) -> Header {

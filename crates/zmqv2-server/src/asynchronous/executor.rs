@@ -1,0 +1,37 @@
+//! Where asynchronous handlers run.
+
+use std::pin::Pin;
+
+/// A future that can move between threads.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs the handlers of an [`AsyncRpcServer`](crate::AsyncRpcServer). With feature `tokio`,
+/// `tokio::runtime::Handle` is one. For other runtimes, implement it: most have a function `spawn`.
+///
+/// ```
+/// use zmqv2_server::{BoxFuture, Executor};
+///
+/// /// Runs each handler on a thread of its own.
+/// struct Threads;
+///
+/// impl Executor for Threads {
+///     fn spawn(&self, handler: BoxFuture<()>) {
+///         std::thread::spawn(move || futures_lite::future::block_on(handler));
+///     }
+/// }
+/// ```
+pub trait Executor: Send + Sync + 'static {
+    /// Runs a handler to its end. It must not block, and it must not run the handler itself: the
+    /// thread that calls it reads the requests of the server.
+    ///
+    /// A handler that is dropped before it has begun goes back to the broker. One that is dropped
+    /// later ends with the reason `ServerLost`.
+    fn spawn(&self, handler: BoxFuture<()>);
+}
+
+#[cfg(feature = "tokio")]
+impl Executor for tokio::runtime::Handle {
+    fn spawn(&self, handler: BoxFuture<()>) {
+        drop(self.spawn(handler));
+    }
+}
