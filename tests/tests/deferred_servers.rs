@@ -9,6 +9,7 @@ use zmqv2_proto::{Priority, Target};
 use zmqv2_server::{
     AsyncMethods, AsyncRpcServer, PullListener, PullServer, PulledRequest, RpcServer, ServerError, Verdict, reply,
 };
+use zmqv2_tests::fork::fork_process;
 use zmqv2_tests::{Cluster, Node, PATIENCE, eventually};
 
 fn target(server: &str) -> Target {
@@ -174,6 +175,49 @@ fn a_broker_delivers_a_notification_until_a_program_has_ended_it() {
     assert!(handle.wait(PATIENCE).unwrap().all_taken_over());
     listener.stop().unwrap();
     assert!(listener.poll(1, Duration::ZERO).is_empty());
+}
+
+#[test]
+fn a_child_that_was_forked_leaves_everything_to_its_parent() {
+    let cluster = Cluster::new(1, &["t"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let (client, server) = (client(node), pull_server(node, "s", 8));
+    let calls: Vec<_> = (0..8).map(|_| client.call_async::<u64>(&context(), "m", &()).unwrap()).collect();
+    let mut open = Vec::new();
+    while open.len() < 7 {
+        open.extend(server.poll(7 - open.len(), PATIENCE));
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // It has the server's locks most of the time.
+        scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                drop(server.poll(1, Duration::ZERO));
+            }
+        });
+        for number in 0..40 {
+            match fork_process() {
+                Some(child) => child.wait(),
+                None => {
+                    // What is dropped here must not go back, and nothing may wait for a thread of the
+                    // parent.
+                    let nothing = server.poll(1, PATIENCE).is_empty();
+                    open.truncate(number % 7);
+                    for request in std::mem::take(&mut open) {
+                        request.reply(&reply(&1).unwrap());
+                    }
+                    std::process::exit(i32::from(!nothing || server.stop().is_ok()));
+                }
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    for request in open {
+        request.reply(&reply(&2).unwrap());
+    }
+    one(&server).reply(&reply(&2).unwrap());
+    assert!(calls.into_iter().all(|call| call.wait().unwrap() == 2));
 }
 
 /// Blocking servers keep the bound for threads: each worker is one.

@@ -29,6 +29,37 @@ fn examples_are_built_from_the_same_dependencies_as_the_programs() {
     assert!(programs.iter().all(|line| !line.starts_with("tokio ")), "the crates have no async runtime");
 }
 
+/// The packages of a build of `package` without default features, with `features`. Includes itself and our other crates.
+fn packages(package: &str, features: &str, edges: &str) -> BTreeSet<String> {
+    let mut args = vec!["tree", "--locked", "--offline", "--edges", edges, "--prefix", "none", "--format", "{p}"];
+    args.extend(["--package", package, "--no-default-features", "--features", features]);
+    let first_words = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let text = cargo(&args).expect("cargo tree");
+    text.lines().filter(|line| !line.is_empty()).map(first_words).collect()
+}
+
+#[test]
+fn without_redis_a_client_and_a_server_have_fewer_than_40_packages() {
+    let has = |packages: &BTreeSet<String>, name: &str| packages.iter().any(|p| p.starts_with(&format!("{name} ")));
+    for package in ["zmqv2-client", "zmqv2-server", "zmqv2-matchmaker", "zmqv2-proto"] {
+        let features = if package == "zmqv2-proto" { "zmq" } else { "" };
+        let linked = packages(package, features, "normal");
+        let with_libzmq = packages(package, features, "normal,build");
+        println!("{package}: {}, with those that build libzmq {}", linked.len(), with_libzmq.len());
+        assert!((10..40).contains(&linked.len()), "{package} has {}: {linked:#?}", linked.len());
+        assert!(with_libzmq.len() < 60, "{package} has {}: {with_libzmq:#?}", with_libzmq.len());
+        assert!(!has(&linked, "redis") && !has(&linked, "rustls"), "{linked:#?}");
+    }
+    assert!(has(&packages("zmqv2-client", "redis", "normal"), "redis"), "the client passes the feature through");
+    assert!(!has(&packages("zmqv2-broker", "tool", "normal"), "redis"), "a broker can do without, also with the tool");
+    for features in ["redis", "redis,tool"] {
+        assert!(has(&packages("zmqv2-broker", features, "normal"), "redis"), "the broker passes the feature through");
+    }
+    let by_default =
+        cargo(&["tree", "--offline", "--prefix", "none", "--package", "zmqv2-broker"]).expect("cargo tree");
+    assert!(by_default.contains("\nredis v"), "the programs have it by default");
+}
+
 /// The oldest Rust that builds it, if it says so.
 fn oldest_rust(package: &Value) -> Option<(u32, u32)> {
     let mut numbers = package["rust_version"].as_str()?.split('.').map(|number| number.parse().expect("a number"));

@@ -202,3 +202,64 @@ fn the_book_has_every_page() {
         }
     }
 }
+
+#[test]
+fn the_first_page_of_each_crate_shows_the_flags_of_the_fast_build() {
+    let config = read(".cargo/config.toml");
+    let flags = config.lines().find(|line| line.starts_with("CXXFLAGS = ")).expect("the flags");
+    for name in ["proto", "client", "server", "broker"] {
+        for (page, start) in [("README.md", ""), ("src/lib.rs", "//! ")] {
+            let page = format!("crates/zmqv2-{name}/{page}");
+            assert!(read(&page).contains(&format!("{start}[env]\n{start}{flags}\n")), "{page} does not show: {flags}");
+        }
+    }
+}
+
+/// The crates of zmqv2 that a text imports.
+fn imports(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.trim_start_matches(['/', '!', ' ', '#']));
+    let names = lines.filter_map(|line| line.strip_prefix("use zmqv2_"));
+    names.filter_map(|rest| rest.split([':', ';', ' ']).next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn examples_and_documentation_of_a_crate_import_that_crate_only() {
+    let mut found = 0;
+    for name in ["proto", "matchmaker", "client", "server", "broker"] {
+        let dir = root().join(format!("crates/zmqv2-{name}"));
+        let mut texts = vec![(dir.join("README.md"), String::new())];
+        let examples = dir.join("examples");
+        if examples.exists() {
+            texts.extend(entries(&examples).into_iter().map(|path| (path, String::new())));
+        }
+        for (path, text) in &mut texts {
+            *text = std::fs::read_to_string(&*path).expect("a text");
+        }
+        let mut dirs = vec![dir.join("src")];
+        while let Some(dir) = dirs.pop() {
+            for path in entries(&dir) {
+                if path.is_dir() {
+                    dirs.push(path);
+                } else if path.extension().is_some_and(|e| e == "rs") {
+                    let source = std::fs::read_to_string(&path).expect("a source");
+                    let docs = source.lines().filter(|line| line.trim_start().starts_with("//"));
+                    texts.push((path, docs.map(|line| format!("{line}\n")).collect()));
+                }
+            }
+        }
+        for (path, text) in texts {
+            // The broker's engine is internal, and a test of a service has all three ends.
+            let path = path.strip_prefix(root()).expect("a path in the workspace").display().to_string();
+            let may = path.starts_with("crates/zmqv2-broker/src/engine/") || path.contains("-broker/src/testing/");
+            for import in imports(&text) {
+                found += 1;
+                assert!(may || import == name, "{path} uses zmqv2_{import}: re-export what it needs in zmqv2-{name}");
+            }
+        }
+    }
+    assert!(found > 20, "only {found} imports were found");
+    assert_eq!(
+        imports("/// # use zmqv2_proto::Node;\n//! use zmqv2_client::{A};\nuse zmqv2_tests;"),
+        ["proto", "client", "tests"]
+    );
+}

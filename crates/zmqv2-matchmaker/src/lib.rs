@@ -61,6 +61,12 @@ pub use local::LocalMatchmaker;
 pub use open::open;
 pub use ring::RingMatchmaker;
 
+// The types of zmqv2-proto in this interface, so that a program needs only this crate.
+pub use zmqv2_proto::config::{self, Config, Secret};
+pub use zmqv2_proto::{
+    Exchange, InvalidAddress, InvalidName, Node, NodeName, ServerName, Target, TcpAddress, Topic, TopicKey, Zone,
+};
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

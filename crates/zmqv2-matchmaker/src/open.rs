@@ -23,7 +23,10 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
             return Err(MatchmakerError::Misconfigured {
                 directory: "redis".to_owned(),
                 problem: "this program was built without Redis".to_owned(),
-                remedy: "build zmqv2-matchmaker with its feature redis, or correct rpc_zmq_matchmaker".to_owned(),
+                remedy: "turn on the feature `redis` of the dependency zmqv2-client, zmqv2-broker or \
+                         zmqv2-matchmaker, such as `cargo add zmqv2-client --features redis`, or correct \
+                         rpc_zmq_matchmaker"
+                    .to_owned(),
             });
         }
         MatchmakerKind::Local => {
@@ -44,4 +47,24 @@ pub fn open(config: &Config) -> Result<Arc<dyn Matchmaker>, MatchmakerError> {
             });
         }
     })
+}
+
+#[cfg(all(test, not(feature = "redis")))]
+mod tests {
+    use super::*;
+
+    /// `.ci/run features` runs it.
+    #[test]
+    fn a_program_without_redis_names_the_feature_and_how_to_get_it() {
+        let config = Config::builder().set("rpc_zmq_matchmaker", "redis").build().unwrap().config;
+        let error = open(&config).unwrap_err();
+        assert!(!error.may_pass());
+        let error = error.to_string();
+        assert_eq!(
+            error,
+            "cannot use the redis directory: this program was built without Redis; turn on the feature `redis` of the \
+             dependency zmqv2-client, zmqv2-broker or zmqv2-matchmaker, such as `cargo add zmqv2-client --features \
+             redis`, or correct rpc_zmq_matchmaker"
+        );
+    }
 }

@@ -142,21 +142,19 @@ impl Executor for Kept {
 }
 
 #[test]
-fn a_handler_that_its_executor_drops_goes_back_or_may_have_run() {
+fn a_handler_that_its_executor_drops_did_not_run_or_may_have_run() {
     let dir = TempDir::new().unwrap();
     let kept = Kept::default();
     let (methods, ..) = waiting_methods();
     let server = builder(&dir, kept.clone()).endpoint(methods).start().unwrap();
     let broker = Broker::start(dir.path());
     let deliver = |kind, tag| {
-        let sent = request(kind, tag);
-        broker.deliver(0, &sent, &body("wait", 1));
+        broker.deliver(0, &request(kind, tag), &body("wait", 1));
         until("it was begun", || !kept.0.lock().unwrap().is_empty());
-        sent
     };
-    let sent = deliver(Kind::Call, 1);
+    deliver(Kind::Call, 1);
     kept.0.lock().unwrap().clear();
-    assert_eq!(broker.answer(0).header, sent);
+    assert_eq!(broker.answer(0).header.reason, Some(Reason::ShuttingDown));
     deliver(Kind::Call, 2);
     let polled = kept.0.lock().unwrap().pop();
     let mut polled = polled.unwrap();
@@ -243,5 +241,26 @@ fn a_stop_that_comes_too_early_names_the_handlers() {
     match runtime.block_on(server.stop()) {
         Err(ServerError::Unfinished { handlers, .. }) => assert_eq!(handlers, ["wait"]),
         other => panic!("{other:?}"),
+    }
+}
+
+/// An executor that panics.
+struct Broken;
+
+impl Executor for Broken {
+    fn spawn(&self, _: BoxFuture<()>) {
+        panic!("no more threads");
+    }
+}
+
+#[test]
+fn a_server_goes_on_although_its_executor_panics() {
+    let dir = TempDir::new().unwrap();
+    let (methods, ..) = waiting_methods();
+    let _server = builder(&dir, Broken).endpoint(methods).start().unwrap();
+    let broker = Broker::start(dir.path());
+    for tag in 1..=3 {
+        broker.deliver(0, &request(Kind::Call, tag), &body("wait", 1));
+        assert_eq!(broker.answer(0).header.reason, Some(Reason::ShuttingDown));
     }
 }

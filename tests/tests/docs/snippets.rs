@@ -1,5 +1,4 @@
-//! The Rust code that the pages show. `docs.rs` holds each snippet against its page; nothing here is
-//! ever run.
+//! The Rust code that the pages show. `docs.rs` holds each snippet against its page.
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,6 +25,62 @@ struct Instance {
 
 fn bill(_instance: &Instance) -> Result<(), ()> {
     Ok(())
+}
+
+/// Unlike the others, these run.
+mod testing {
+    // snippet: testing
+    use std::error::Error;
+    use std::time::Duration;
+
+    use zmqv2_broker::testing::TestBroker;
+    use zmqv2_client::{RequestContext, RpcClient, Target};
+    use zmqv2_server::{Methods, RpcServer};
+
+    fn calculator() -> Methods {
+        Methods::new().method("add", |(a, b): (i64, i64)| Ok(a + b)).expect("a valid name")
+    }
+
+    #[test]
+    fn it_adds() -> Result<(), Box<dyn Error>> {
+        let broker = TestBroker::start()?;
+
+        let target = Target::topic("calculator")?;
+        let server = RpcServer::builder(target.clone()).config(broker.config()).endpoint(calculator()).start()?;
+        server.wait_ready(Duration::from_secs(10))?;
+
+        let client = RpcClient::builder(target).config(broker.config()).build()?;
+        assert_eq!(client.call::<i64>(&RequestContext::new(), "add", &(1, 2))?, 3);
+        Ok(())
+    }
+    // end
+
+    pub(super) fn limits() -> Result<(), Box<dyn Error>> {
+        // snippet: testing-limits
+        let broker = TestBroker::start_with(|config| config.topic_backlog = 1)?;
+        // end
+        drop(broker);
+        Ok(())
+    }
+
+    // snippet: testing-faults
+    #[test]
+    fn it_comes_back_after_an_outage() -> Result<(), Box<dyn Error>> {
+        let mut broker = TestBroker::start()?;
+        let target = Target::topic("calculator")?;
+        let server = RpcServer::builder(target.clone()).config(broker.config()).endpoint(calculator()).start()?;
+        server.wait_ready(Duration::from_secs(10))?;
+        let client = RpcClient::builder(target).config(broker.config()).build()?;
+        let add = |timeout| client.prepare().timeout(timeout).call::<i64>(&RequestContext::new(), "add", &(1, 2));
+
+        broker.kill()?;
+        assert!(add(Duration::from_millis(100)).is_err());
+        broker.restart()?;
+        server.wait_ready(Duration::from_secs(10))?;
+        assert_eq!(add(Duration::from_secs(10))?, 3);
+        Ok(())
+    }
+    // end
 }
 
 fn calls() -> Result<(), Box<dyn Error>> {
@@ -186,6 +241,6 @@ mod services {
 
 /// A function that nobody names would be a warning.
 pub(crate) fn compile() {
-    let _ = (calls, casts, fanout, serving, notifications);
+    let _ = (calls, casts, fanout, serving, notifications, testing::limits);
     services::compile();
 }

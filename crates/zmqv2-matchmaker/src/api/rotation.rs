@@ -22,8 +22,7 @@ const MAX_TOPICS: usize = 10_000;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use zmqv2_matchmaker::{PlacedNode, Placement, Rotation};
-/// use zmqv2_proto::{Node, Target};
+/// use zmqv2_matchmaker::{Node, PlacedNode, Placement, Rotation, Target};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let a = PlacedNode::unlisted(Node::new("a".parse()?, "a:9501".parse()?));

@@ -375,7 +375,7 @@ impl Draft {
 /// The host name as a node name, or `localhost` if it is not a valid one. `rpc_zmq_host` overrides
 /// it.
 pub(crate) fn host_name() -> NodeName {
-    NodeName::new(gethostname::gethostname().to_string_lossy())
+    NodeName::new(rustix::system::uname().nodename().to_string_lossy())
         .unwrap_or_else(|_| NodeName::new("localhost").expect("a valid name"))
 }
 

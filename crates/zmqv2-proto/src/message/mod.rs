@@ -3,6 +3,7 @@
 mod body;
 mod context;
 pub mod envelope;
+mod foreign_failure;
 mod json;
 mod key;
 mod notification;

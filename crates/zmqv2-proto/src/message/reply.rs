@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::message::body::{self, BodyError};
+use crate::message::foreign_failure;
 
 /// An error in a server, in the form of a serialised exception of oslo.messaging.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -128,7 +129,7 @@ impl Reply {
     pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Box<Failure>>, BodyError> {
         let Message { result, failure } = body::decode(body)?;
         let read = match failure {
-            Some(failure) => serde_json::from_str(&failure).map(Err),
+            Some(failure) => foreign_failure::read(&failure).map(|failure| Err(Box::new(failure))),
             None => result.map_or_else(|| serde_json::from_str("null"), Ok).map(Ok),
         };
         read.map_err(BodyError::Read)

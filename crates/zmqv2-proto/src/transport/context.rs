@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::process::{PerProcess, process_id};
-use crate::transport::descriptors;
 use crate::transport::error::TransportError;
 use crate::transport::socket::{Role, Socket};
+use crate::transport::{build_variant, descriptors};
 
 /// Descriptors that a context takes at its start, with a few to spare: for itself, and for each
 /// libzmq I/O thread. A libzmq without eventfd takes two where others take one.
@@ -158,6 +158,7 @@ impl Context {
             return Err(TransportError::Open { source: io::Error::last_os_error() });
         }
         let first = context.socket(zmq_sys::ZMQ_PAIR)?;
+        build_variant::log_once(first);
         // SAFETY: a fresh socket that nobody else has.
         unsafe { zmq_sys::zmq_close(first) };
         Ok(context)

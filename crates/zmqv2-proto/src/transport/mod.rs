@@ -12,6 +12,7 @@
 
 mod accept_gate;
 mod adaptive_poll;
+mod build_variant;
 mod connection;
 mod context;
 mod descriptors;

@@ -24,8 +24,8 @@ pub trait Executor: Send + Sync + 'static {
     /// Runs a handler to its end. It must not block, and it must not run the handler itself: the
     /// thread that calls it reads the requests of the server.
     ///
-    /// A handler that is dropped before it has begun goes back to the broker. One that is dropped
-    /// later ends with the reason `ServerLost`.
+    /// A call whose handler is dropped before it has begun ends with the reason `ShuttingDown`, so
+    /// another node may run it. One that is dropped later ends with `ServerLost`.
     fn spawn(&self, handler: BoxFuture<()>);
 }
 

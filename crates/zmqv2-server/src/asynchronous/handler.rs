@@ -82,7 +82,7 @@ impl RunningHandler {
 impl Drop for RunningHandler {
     /// The executor has dropped it before its end.
     fn drop(&mut self) {
-        let Some(request) = self.request.take() else { return };
+        let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         let id = request.header.id;
         if request.header.kind != Kind::Call {
             log::warn!("cast {id} of {}, which was acknowledged, was dropped by its executor", self.incoming.method());
@@ -92,8 +92,9 @@ impl Drop for RunningHandler {
             request.refuse(&Refusal::new(Reason::ServerLost, detail));
             self.repeats.answered(id, &None);
         } else {
-            // It goes back to the broker.
+            // Given back, it would come again at once, and again.
             self.repeats.forget(id);
+            request.refuse(&Refusal::new(Reason::ShuttingDown, "its executor has ended; it did not run"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Begins a handler for each request.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zmqv2_proto::{Kind, Request};
@@ -12,7 +13,7 @@ use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::{Dispatcher, PING_METHOD};
 use crate::rpc::ended::refuse_cast;
 use crate::rpc::endpoint::{HandlerResult, Incoming, reply};
-use crate::rpc::panic_guard::catch_panic;
+use crate::rpc::panic_guard::{catch_panic, panicked};
 use crate::rpc::wrong_kind;
 use crate::runtime::running::Running;
 use crate::runtime::shared_socket::{Deferred, Inbox};
@@ -65,6 +66,10 @@ impl Inbox for AsyncInbox {
         let future = self.begin(&incoming);
         let (repeats, counters) = (Arc::clone(&self.repeats), Arc::clone(&self.counters));
         let handler = RunningHandler { future, incoming, request: Some(request), repeats, counters, begun: false };
-        self.executor.spawn(Box::pin(handler));
+        // The thread that runs this is the only one that reads.
+        let spawned = catch_unwind(AssertUnwindSafe(|| self.executor.spawn(Box::pin(handler))));
+        if let Err(panic) = spawned {
+            log::error!("{}", panicked("the executor of a server", &*panic));
+        }
     }
 }

@@ -41,12 +41,12 @@ type Metadata = fn(&Notification) -> &str;
 #[non_exhaustive]
 pub enum InvalidFilter {
     /// An expression is not valid.
-    #[error("the filter's expression for {part}: {source}")]
+    #[error("the filter's expression for {part}: {problem}")]
     Expression {
         /// The part of the notification that the expression is for.
         part: String,
-        /// The error of the expression.
-        source: regex::Error,
+        /// The mistake, as the parser of the expression describes it.
+        problem: String,
     },
     /// Notifications have no metadata of this name.
     #[error("no metadata {0:?} to filter by; there are message_id and timestamp")]
@@ -149,7 +149,8 @@ fn starts(expression: &Regex, text: &str) -> bool {
 }
 
 fn compile(part: &str, expression: &str) -> Result<Regex, InvalidFilter> {
-    Regex::new(expression).map_err(|source| InvalidFilter::Expression { part: part.to_owned(), source })
+    let invalid = |error: regex::Error| InvalidFilter::Expression { part: part.to_owned(), problem: error.to_string() };
+    Regex::new(expression).map_err(invalid)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl PulledDeliveries {
     /// Tells the broker how a delivery ended.
     pub(super) fn settle(&self, delivery: Deferred, verdict: Verdict) {
         let (id, deadline, tag) = (delivery.header.id, delivery.deadline, delivery.header.tag);
-        let Some(key) = delivery.header.key.clone() else { return };
+        let Some(key) = delivery.header.key.clone().filter(|_| delivery.is_own()) else { return };
         let later = self.lock().settle(id, verdict, deadline, now());
         let requeue = (verdict == Verdict::Requeue).then(|| Frame::from(delivery.body()));
         let end = |tag, requeue| Completion::Notification { id, tag, key: key.clone(), deadline, requeue };

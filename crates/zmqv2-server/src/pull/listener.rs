@@ -119,9 +119,12 @@ impl PullListener {
     /// the first one, at most for `timeout`. Those whose time has ended go back to the broker.
     ///
     /// After [`drain`](Self::drain) it does not wait. Once it has then returned nothing, notifications
-    /// that still come go back.
+    /// that still come go back. In a process that was forked later it returns nothing.
     #[must_use]
     pub fn poll(&self, most: usize, timeout: Duration) -> Vec<PulledNotification> {
+        if !self.service.is_own() {
+            return Vec::new();
+        }
         let polled = self.queue.poll(most, timeout);
         polled.into_iter().filter_map(|delivery| PulledNotification::new(delivery, &self.queue.gate)).collect()
     }

@@ -19,6 +19,9 @@ use crate::runtime::worker::answer_to;
 /// runs, and [`finish`](Self::finish) it when it has run. A request that is dropped before that goes
 /// back to the broker, which gives it to another server, or to this one again.
 ///
+/// A child that was forked can do nothing with the requests of its parent, and dropping them there
+/// does nothing.
+///
 /// Each request has one of the server's [places](crate::PullServerBuilder::places) until it is
 /// answered, finished or dropped.
 #[must_use = "a request that is dropped goes back to the broker"]
@@ -91,7 +94,7 @@ impl PulledRequest {
     /// Tells the sender of a cast that this server runs it. From then on it does not go back. For a
     /// call it does nothing: only the reply tells the caller.
     pub fn acknowledge(&mut self) {
-        if self.settled || self.is_call() {
+        if self.settled || self.is_call() || !self.get().is_own() {
             return;
         }
         self.settled = true;
@@ -128,7 +131,7 @@ impl PulledRequest {
             }
             return self.finish();
         }
-        let Some(request) = self.request.take() else { return };
+        let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         self.settled = true;
         self.counters.calls.add();
         let flags = match kind {
@@ -161,7 +164,7 @@ impl PulledRequest {
         if self.settled {
             return;
         }
-        let Some(request) = self.request.take() else { return };
+        let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         self.repeats.forget(request.header.id);
         request.refuse(&Refusal::new(reason, detail));
     }
@@ -173,7 +176,7 @@ impl PulledRequest {
 impl Drop for PulledRequest {
     fn drop(&mut self) {
         if !self.settled
-            && let Some(request) = &self.request
+            && let Some(request) = self.request.as_ref().filter(|request| request.is_own())
         {
             self.repeats.forget(request.header.id);
         }

@@ -113,10 +113,13 @@ impl PullServer {
     /// first one, at most for `timeout`. Requests whose time has ended are refused and not returned.
     ///
     /// After [`drain`](Self::drain) it does not wait. Once it has then returned nothing, requests that
-    /// still come go back to the broker.
+    /// still come go back to the broker. In a process that was forked later it returns nothing.
     #[must_use]
     pub fn poll(&self, most: usize, timeout: Duration) -> Vec<PulledRequest> {
         let Self { queue, counters, .. } = self;
+        if !self.service.is_own() {
+            return Vec::new();
+        }
         let requests = queue.poll(most, timeout);
         requests.into_iter().map(|request| PulledRequest::new(request, &queue.gate, counters)).collect()
     }

@@ -158,6 +158,11 @@ impl Service {
         Ok(self.threads.get().ok_or(Inherited { parent: self.pid })?)
     }
 
+    /// Whether it was started in this process, and not before a fork.
+    pub(crate) fn is_own(&self) -> bool {
+        self.threads.get().is_some()
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.threads.get().is_some_and(|threads| threads.readiness.get())
     }
@@ -233,7 +238,7 @@ impl fmt::Debug for Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // A child leaves the server to its parent.
-        if self.threads.get().is_some()
+        if self.is_own()
             && let Err(error) = self.stop()
         {
             log::warn!("{} stopped early: {error}", self.name);

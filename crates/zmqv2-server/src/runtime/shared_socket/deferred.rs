@@ -11,7 +11,7 @@ use zmqv2_proto::transport::{Socket, TransportError, Waiter};
 use zmqv2_proto::{Header, InstanceId, Kind, Refusal, process_id};
 
 use super::io::{Request, SharedSocket};
-use super::turns::{Action, Input, TICK, Turns};
+use super::turns::{Action, Input, PROMPT, TICK, Turns};
 use crate::error::ServerError;
 use crate::runtime::cancellation::{CancelFlag, Cancellation};
 use crate::runtime::completions::Completion;
@@ -204,13 +204,17 @@ impl DeferredPool {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the answers, unless the reader is about to. Sending may consume the event that the
-    /// reader waits for, so this thread reads in its place.
-    fn send(&self, state: &mut State) {
+    /// Sends the answers, unless the reader is about to. The first of them waits since `since`.
+    fn send(&self, state: &mut State, now: Instant, since: Instant) {
         if !state.socket.turns.reader_waits() {
+            // The reader sends them before it waits. While requests come without end, it does not.
+            if now.saturating_duration_since(since) >= PROMPT {
+                state.socket.send();
+            }
             return;
         }
         state.socket.send();
+        // Sending may consume the event that the reader waits for, so this thread reads in its place.
         if let Err(error) = state.socket.read(READ_AT_ONCE) {
             log::error!("cannot read requests: {error}");
         }
@@ -262,6 +266,12 @@ impl Deferred {
         }
     }
 
+    /// Whether it is of this process. A child that was forked leaves everything to its parent, also
+    /// what threads of the parent have locked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.pool.is_own()
+    }
+
     pub(crate) fn worker(&self) -> &Worker {
         &self.pool.worker
     }
@@ -277,8 +287,9 @@ impl Deferred {
             self.worker().completions.begin();
             self.progress = Progress::Acknowledged;
             let mut state = self.pool.lock();
-            self.answer(&mut state, answer_to(&self.header, Kind::Ack), Vec::new(), false);
-            self.pool.send(&mut state);
+            let now = now();
+            let since = self.answer(&mut state, answer_to(&self.header, Kind::Ack), Vec::new(), false, now);
+            self.pool.send(&mut state, now, since);
         }
     }
 
@@ -289,9 +300,10 @@ impl Deferred {
         }
         self.progress = Progress::Ended;
         let mut state = self.pool.lock();
-        let ended = self.answer(&mut state, answer, body, true);
-        self.pool.end(&mut state, &self.taken, ended);
-        self.pool.send(&mut state);
+        let now = now();
+        let since = self.answer(&mut state, answer, body, true, now);
+        self.pool.end(&mut state, &self.taken, now);
+        self.pool.send(&mut state, now, since);
     }
 
     /// Ends the request with a refusal. Without effect on one that was acknowledged.
@@ -313,11 +325,10 @@ impl Deferred {
         self.pool.end(&mut self.pool.lock(), &self.taken, now());
     }
 
-    fn answer(&self, state: &mut State, mut header: Header, body: Vec<u8>, ends: bool) -> Instant {
-        let now = now();
+    /// Adds an answer to those that leave together. Returns since when the first of them waits.
+    fn answer(&self, state: &mut State, mut header: Header, body: Vec<u8>, ends: bool, now: Instant) -> Instant {
         self.pool.worker.sign(&mut header, ends);
-        state.socket.answer(&self.taken.request.route, &header.encode(), body, now);
-        now
+        state.socket.answer(&self.taken.request.route, &header.encode(), body, now)
     }
 }
 
@@ -329,10 +340,11 @@ impl Drop for Deferred {
         let (pool, taken) = (&self.pool, &mut self.taken);
         let now = now();
         let mut state = pool.lock();
+        let mut since = now;
         if self.progress == Progress::Taken {
             let route = Arc::clone(&taken.request.route);
             if let Ok((header, body)) = taken.request.message() {
-                state.socket.answer(&route, header, body, now);
+                since = state.socket.answer(&route, header, body, now);
             }
             state.socket.turns.given_back(taken.request.broker);
             pool.leave(&mut state, taken);
@@ -341,7 +353,7 @@ impl Drop for Deferred {
             state.socket.turns.place_freed(taken.request.broker);
             pool.end(&mut state, taken, now);
         }
-        pool.send(&mut state);
+        pool.send(&mut state, now, since);
     }
 }
 

@@ -20,7 +20,7 @@ const SPREAD_AFTER_SLOW: u32 = 4;
 /// If at least this many handlers run and nothing has begun for a tick, all of them count as slow.
 const SLOW_AT_ONCE: usize = 4;
 /// An answer waits no longer than this for a request that is about to begin.
-const PROMPT: Duration = Duration::from_micros(100);
+pub(super) const PROMPT: Duration = Duration::from_micros(100);
 
 /// The end of a thread's last action. Where the comments name no action, any action may be the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
