@@ -86,6 +86,7 @@ pub use api::notifier::Notifier;
 pub use api::notifier_builder::NotifierBuilder;
 pub use api::rpc_client::RpcClient;
 pub use api::rpc_client_builder::RpcClientBuilder;
+pub use api::service::ServiceError;
 pub use api::setup::ClientError;
 pub use io::admission::WhenFull;
 pub use io::thread::Closed;
@@ -106,7 +107,7 @@ pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, Avoid, BodyError, Exchange, Failure, InvalidAddress, InvalidName, InvalidVersion, MessageId, Namespace,
     NextStep, NoConnection, NodeName, Priority, Reason, Refusal, RequestContext, ServerName, Target, TcpAddress, Topic,
-    TopicKey, Version,
+    TopicKey, Version, service,
 };
 
 #[cfg(doctest)]

@@ -14,4 +14,5 @@ pub(crate) mod rpc_client;
 pub(crate) mod rpc_client_builder;
 pub(crate) mod send;
 pub(crate) mod send_notification;
+pub(crate) mod service;
 pub(crate) mod setup;

@@ -129,6 +129,11 @@ impl RpcClient {
         self.with_target(|target| target.version = Some(version))
     }
 
+    /// Sets namespace and version together.
+    pub(super) fn with_interface(self, namespace: Option<Namespace>, version: Version) -> Self {
+        self.with_target(|target| (target.namespace, target.version) = (namespace, Some(version)))
+    }
+
     call_setters!();
 
     /// Sets both timeouts: [of calls](RpcClientBuilder::timeout) and

@@ -209,6 +209,7 @@ mod tests {
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn cast_ended(", "ends casts"),
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn reply_of(", "counts and logs"),
         ("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn method<", "runs requests as well"),
+        ("crates/zmqv2-server/src/rpc/service.rs", "fn call(", "runs requests as well"),
         (
             "crates/zmqv2-server/src/runtime/worker.rs",
             "pub(crate) fn refuse<",
