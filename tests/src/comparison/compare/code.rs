@@ -96,6 +96,8 @@ const ZMQV2: &[Item] = &[
     way("crates/zmqv2-client/src/direct/round_trip.rs", "pub(super) fn wait_answer("),
     and_acks(way("crates/zmqv2-client/src/io/answer.rs", "pub(crate) enum ParsedAnswer {")),
     body("crates/zmqv2-client/src/outcome/mod.rs", "pub(crate) fn into_answered<"),
+    body("crates/zmqv2-client/src/outcome/reply_reader.rs", "pub(crate) struct ReplyReader<"),
+    body("crates/zmqv2-client/src/outcome/reply_reader.rs", "impl<R: DeserializeOwned> ReplyReader<"),
     body("crates/zmqv2-server/src/rpc/endpoint.rs", "pub type HandlerResult ="),
     body("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn reply("),
     body("crates/zmqv2-proto/src/message/reply.rs", "pub enum Reply {"),
