@@ -220,6 +220,16 @@ mod tests {
         ),
         (
             "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R> Clone for ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R> fmt::Debug for ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
             "impl<R> ReplyReader<",
             "replies as bytes, which the legacy driver does not have",
         ),
