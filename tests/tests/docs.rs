@@ -122,8 +122,9 @@ fn mark(snippet: &str) -> String {
 
 /// The lines up to the end of a snippet, without their indentation.
 fn snippet(code: &str) -> String {
+    let indentation = &code[..code.len() - code.trim_start_matches(' ').len()];
     let lines = code.lines().take_while(|line| line.trim() != "// end");
-    lines.map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
+    lines.map(|line| line.strip_prefix(indentation).unwrap_or(line).to_owned() + "\n").collect()
 }
 
 #[test]

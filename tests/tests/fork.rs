@@ -5,11 +5,14 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use zmqv2_client::{CallError, Notifier, RpcClient};
+use zmqv2_client::{CallError, EndedHandles, Notifier, RpcClient, SendError, WatchError};
 use zmqv2_matchmaker::Matchmaker;
 use zmqv2_proto::transport::{Role, Transport, TransportOptions};
 use zmqv2_proto::{Priority, RequestContext, Target};
@@ -200,6 +203,59 @@ fn a_child_uses_what_it_inherited() {
         (parent.ran.load(Ordering::SeqCst), parent.noticed.load(Ordering::SeqCst)) == (4 + 3 + 3, 2)
     });
     parent.works();
+}
+
+#[test]
+fn futures_of_the_parent_end_in_a_child_and_go_on_in_the_parent() {
+    let parent = Parent::start();
+    let node = parent.cluster.node(0);
+    let client = RpcClient::builder(Target::topic("t").unwrap()).config(node.config()).ipc_dir(&node.ipc_dir);
+    let client = client.max_outstanding(1).timeout(PATIENCE).build().unwrap();
+    let nobody = client.prepare().topic("nobody").unwrap().wait_for_ready(true);
+    let holds_the_room = nobody.call_async::<()>(&context(), "add", &1).unwrap();
+    let ended = EndedHandles::new(2).unwrap();
+    ended.watch(&holds_the_room, 1).unwrap();
+
+    let asynchronous = client.asynchronous();
+    let mut new = asynchronous.call::<u64>(&context(), "add", &1);
+    let mut waiting = asynchronous.call::<u64>(&context(), "add", &2);
+    let mut cast = asynchronous.cast(&context(), "add", &3);
+    let mut fanout = asynchronous.fanout(&context(), "add", &4);
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+    assert!(poll(&mut waiting).is_pending() && poll(&mut cast).is_pending() && poll(&mut fanout).is_pending());
+    let status = in_child(|| {
+        let send_error = |error: CallError| match error {
+            CallError::NotSent(error) => error,
+            other => panic!("{other}"),
+        };
+        let errors = [
+            poll(&mut new).map(|result| send_error(result.unwrap_err())),
+            poll(&mut waiting).map(|result| send_error(result.unwrap_err())),
+            poll(&mut cast).map(Result::unwrap_err),
+            poll(&mut fanout).map(Result::unwrap_err),
+        ];
+        for error in errors {
+            assert!(matches!(error, Poll::Ready(SendError::Inherited { .. })), "{error:?}");
+        }
+        assert!(ended.take().is_empty());
+        assert!(matches!(ended.watch(&holds_the_room, 2), Err(WatchError::Inherited { .. })));
+        // SAFETY: the copies in the child are not used again, and nothing is dropped twice: it exits.
+        unsafe {
+            std::ptr::drop_in_place(&raw mut waiting);
+            std::ptr::drop_in_place(&raw mut cast);
+            std::ptr::drop_in_place(&raw mut fanout);
+        }
+    });
+    assert_eq!(status, 0);
+    drop(holds_the_room);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(waiting).unwrap(), 3);
+    assert!(runtime.block_on(async { cast.await.unwrap().await }).is_acked());
+    assert!(runtime.block_on(async { fanout.await.unwrap().await }).all_acked());
+    assert_eq!(runtime.block_on(new).unwrap(), 2);
+    assert_eq!(ended.take(), [1]);
 }
 
 #[test]

@@ -72,8 +72,13 @@ mod outcome;
 mod peers;
 mod routing;
 mod settings;
+mod wake;
 
+pub use api::async_client::AsyncRpcClient;
+pub use api::async_notifier::AsyncNotifier;
+pub use api::handles::ended::{EndedHandles, Handle, WatchError};
 pub use api::handles::fanout::{FanoutHandle, FanoutReport, FanoutResult};
+pub use api::handles::futures::{CallFuture, DetailedCallFuture, SendFuture};
 pub use api::handles::notify::{NotifyHandle, NotifyReport, NotifyResult};
 pub use api::handles::report::{Report, ReportHandle};
 pub use api::handles::single::{CallHandle, CastHandle};
@@ -81,6 +86,7 @@ pub use api::notifier::Notifier;
 pub use api::notifier_builder::NotifierBuilder;
 pub use api::rpc_client::RpcClient;
 pub use api::rpc_client_builder::RpcClientBuilder;
+pub use api::service::ServiceError;
 pub use api::setup::ClientError;
 pub use io::admission::WhenFull;
 pub use io::thread::Closed;
@@ -88,6 +94,7 @@ pub use outcome::Outcome;
 pub use outcome::answered::Answered;
 pub use outcome::call_error::CallError;
 pub use outcome::counters::Counters;
+pub use outcome::raw_reply::RawReply;
 pub use outcome::remote_error::RemoteError;
 pub use outcome::send_error::SendError;
 #[doc(hidden)] // For the tests of this crate.
@@ -100,7 +107,7 @@ pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, Avoid, BodyError, Exchange, Failure, InvalidAddress, InvalidName, InvalidVersion, MessageId, Namespace,
     NextStep, NoConnection, NodeName, Priority, Reason, Refusal, RequestContext, ServerName, Target, TcpAddress, Topic,
-    TopicKey, Version,
+    TopicKey, Version, service,
 };
 
 #[cfg(doctest)]

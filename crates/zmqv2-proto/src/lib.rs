@@ -38,6 +38,7 @@ mod naming;
 mod no_connection;
 mod process;
 mod refusal;
+pub mod service;
 #[cfg(feature = "zmq")]
 pub mod transport;
 mod wire;
@@ -61,7 +62,7 @@ pub use process::Inherited;
 
 // Shared by the crates of zmqv2.
 #[doc(hidden)]
-pub use message::{RequestRef, envelope};
+pub use message::{RequestRef, SERVER_MODULE, envelope};
 #[doc(hidden)]
 pub use process::{PerProcess, process_id};
 #[doc(hidden)]

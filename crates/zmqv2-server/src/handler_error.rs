@@ -3,9 +3,9 @@
 use std::fmt;
 
 use zmqv2_proto::Failure;
-
 /// The module of failures that this crate itself raises, other than the dispatcher's.
-pub(crate) const MODULE: &str = "zmqv2.server";
+pub(crate) use zmqv2_proto::SERVER_MODULE as MODULE;
+use zmqv2_proto::service::{MethodError, Raised};
 
 /// The error of a handler. The caller gets it.
 ///
@@ -28,6 +28,11 @@ impl HandlerError {
     #[must_use]
     pub fn expected(failure: Failure) -> Self {
         Self { failure: Box::new(failure), expected: true }
+    }
+
+    /// The error of a method of a declared service.
+    pub(crate) fn raised(raised: Raised) -> Self {
+        Self { failure: raised.failure, expected: raised.expected }
     }
 
     /// Logs the error of `what`. `ended` says how that ended.
@@ -59,13 +64,13 @@ impl fmt::Display for HandlerError {
 // This type is no `Error` itself: that would conflict with this conversion, which makes `?` work.
 impl<E: std::error::Error> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        let path = std::any::type_name::<E>();
-        // `a::b::C<d::E>` is class `C<d::E>` in module `a::b`.
-        let name = path.split('<').next().unwrap_or(path);
-        let (module, class) = name.rsplit_once("::").unwrap_or(("", name));
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
-        let traceback: Vec<_> = causes.map(|cause| format!("caused by: {cause}")).collect();
-        let failure = Failure::new(module, class, error.to_string()).with_traceback(traceback);
-        Self { failure: Box::new(failure), expected: false }
+        Self { failure: Box::new(Failure::of(&error)), expected: false }
+    }
+}
+
+/// For methods of a declared service that use functions written for [`Methods`](crate::Methods).
+impl<E> From<HandlerError> for MethodError<E> {
+    fn from(error: HandlerError) -> Self {
+        Self::Other(error.failure)
     }
 }

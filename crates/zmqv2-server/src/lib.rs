@@ -61,11 +61,12 @@ pub use runtime::cancellation::Cancellation;
 // The types of zmqv2-proto in this interface, so that a program needs only this crate.
 pub use zmqv2_proto::config::{self, Config, IpcDirError};
 pub use zmqv2_proto::control::MAX_WORKERS;
+pub use zmqv2_proto::service::{Call, MethodError, MethodResult};
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     BodyError, DEFAULT_POOL, Exchange, Failure, Inherited, InstanceId, InvalidAddress, InvalidName, InvalidVersion,
     MessageId, MethodName, Namespace, NodeName, Notification, Priority, Reason, Refusal, Reply, Request,
-    RequestContext, ServerName, Target, Topic, TopicKey, Version,
+    RequestContext, ServerName, Target, Topic, TopicKey, Version, service,
 };
 
 #[cfg(doctest)]

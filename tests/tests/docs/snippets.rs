@@ -108,6 +108,20 @@ fn casts(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Err
     Ok(())
 }
 
+async fn asynchronous() -> Result<(), Box<dyn Error>> {
+    // snippet: async
+    let client = RpcClient::builder(Target::topic("compute")?).build()?.asynchronous();
+    let context = RequestContext::new();
+    let id: u64 = client.call(&context, "boot", &BootArguments { cores: 2 }).await?;
+
+    // Ready as soon as the client has the message; the handle is a future of the outcome.
+    let handle = client.cast(&context, "refresh", &RefreshArguments { host: "node-7" }).await?;
+    println!("{}", handle.await);
+    // end
+    let _ = id;
+    Ok(())
+}
+
 fn fanout(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Error>> {
     // snippet: fanout
     let handle = client.fanout(context, "reload", &())?;
@@ -152,7 +166,95 @@ fn notifications(context: &RequestContext) -> Result<(), Box<dyn Error>> {
     Ok(listener.stop()?)
 }
 
+mod services {
+    use std::error::Error;
+    use std::time::Duration;
+
+    #[allow(unreachable_pub, reason = "the page shows a crate of its own")]
+    mod declaration {
+        // snippet: service-declaration
+        use serde::{Deserialize, Serialize};
+        use zmqv2_proto::service;
+
+        #[derive(Debug, Serialize, Deserialize)]
+        pub struct Reservation {
+            pub id: u64,
+        }
+
+        #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+        pub enum InventoryError {
+            #[error("only {left} left")]
+            TooFew { left: u32 },
+        }
+
+        service! {
+            /// Parts in stock.
+            pub service Inventory("inventory"), client InventoryClient, namespace "stock", version 1.2,
+                error InventoryError
+            {
+                /// Reserves parts.
+                fn reserve(part: String, count: u32) -> Reservation;
+                /// Gives reserved parts back.
+                fn undo(id: u64), since 1.2;
+            }
+        }
+        // end
+    }
+
+    use declaration::{Inventory, InventoryClient, InventoryError, Reservation};
+
+    // snippet: service-server
+    use zmqv2_server::{Call, MethodError, MethodResult, RpcServer};
+
+    struct Shelf {
+        parts: std::sync::Mutex<u32>,
+    }
+
+    impl Inventory for Shelf {
+        fn reserve(&self, call: &Call, part: String, count: u32) -> MethodResult<Reservation, InventoryError> {
+            println!("{count} of {part} for {:?}", call.context().get("user"));
+            let mut parts = self.parts.lock().expect("a lock");
+            *parts = parts.checked_sub(count).ok_or(InventoryError::TooFew { left: *parts })?;
+            Ok(Reservation { id: 7 })
+        }
+
+        fn undo(&self, _: &Call, id: u64) -> MethodResult<(), InventoryError> {
+            std::fs::remove_file(format!("/var/lib/stock/{id}")).map_err(MethodError::other)
+        }
+    }
+
+    fn serve() -> Result<RpcServer, Box<dyn Error>> {
+        let inventory = Shelf { parts: 100.into() }.into_endpoint();
+        let target = inventory.target().with_server("alpha")?;
+        Ok(RpcServer::builder(target).endpoint(inventory).workers(4).start()?)
+    }
+    // end
+
+    fn client() -> Result<(), Box<dyn Error>> {
+        // snippet: service-client
+        use zmqv2_client::{RpcClient, ServiceError};
+
+        let client = RpcClient::builder(InventoryClient::target()).build()?;
+        let inventory = InventoryClient::new(client);
+        match inventory.reserve("bolt".to_owned(), 3).call() {
+            Ok(reservation) => println!("reserved: {}", reservation.id),
+            Err(ServiceError::Remote(InventoryError::TooFew { left })) => println!("only {left} left"),
+            Err(ServiceError::Call(error)) => println!("try again later: {error}"),
+        }
+        let undo = inventory.undo(7).with(|client| client.timeout(Duration::from_secs(5)).retry(2));
+        let handle = undo.cast()?;
+        // end
+        drop(handle);
+        Ok(())
+    }
+
+    pub(super) fn compile() {
+        let _ = (serve, client);
+    }
+}
+
 /// A function that nobody names would be a warning.
 pub(crate) fn compile() {
-    let _ = (calls, casts, fanout, serving, notifications, testing::limits);
+    let _ = (calls, casts, asynchronous, fanout, serving, notifications, testing::limits);
+    services::compile();
 }

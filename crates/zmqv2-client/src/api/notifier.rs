@@ -15,7 +15,7 @@ use crate::outcome::counters::Counters;
 use crate::outcome::send_error::SendError;
 
 /// The topic of a notifier that names none, as in oslo.messaging.
-const DEFAULT_TOPIC: &str = "notifications";
+pub(super) const DEFAULT_TOPIC: &str = "notifications";
 const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 
 /// Sends notifications: says that something happened to every service that listens.

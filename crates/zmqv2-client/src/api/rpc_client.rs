@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zmqv2_proto::{Exchange, InvalidName, Namespace, RequestContext, ServerName, Target, Topic, Version};
+use zmqv2_proto::{
+    Exchange, InvalidName, Kind, MethodName, Namespace, RequestContext, ServerName, Target, Topic, Version,
+};
 
 use crate::api::connections::{Connections, SharedConnections};
+use crate::api::draft::{Content, Draft};
+use crate::api::handles::single::CallHandle;
 use crate::api::notifier::{Notifier, NotifyOptions};
 use crate::api::rpc_client_builder::{RpcClientBuilder, call_setters};
 use crate::delivery::request::{CallOptions, Request};
@@ -16,6 +20,7 @@ use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
+use crate::outcome::reply_reader::ReplyReader;
 use crate::outcome::send_error::SendError;
 use crate::{callback_thread, clock};
 
@@ -124,6 +129,11 @@ impl RpcClient {
         self.with_target(|target| target.version = Some(version))
     }
 
+    /// Sets namespace and version together.
+    pub(super) fn with_interface(self, namespace: Option<Namespace>, version: Version) -> Self {
+        self.with_target(|target| (target.namespace, target.version) = (namespace, Some(version)))
+    }
+
     call_setters!();
 
     /// Sets both timeouts: [of calls](RpcClientBuilder::timeout) and
@@ -202,17 +212,9 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
-        if callback_thread::is_current() {
-            let target = Box::new(Target::clone(&self.options.target));
-            return Err(SendError::WouldBlock { target }.into());
-        }
-        // A single call uses a REQ socket, which is the fastest. Concurrent calls share the
-        // connection of the I/O thread, which costs less for each of them (decision 0016).
-        let (active, alone) = self.connections.enter_call();
-        let result = if alone { None } else { self.call_over_io_thread(context, method, args) };
-        let result = result.unwrap_or_else(|| self.call_directly(context, method, args));
-        drop(active);
-        result
+        let method = MethodName::new(method)?;
+        let content = |_| Content::Args { context, method: &method, args };
+        self.call_blocking(content, &self.typed_reader(Some(method.clone())))
     }
 
     /// Asks whether a server of the target answers. Every server has the method
@@ -225,36 +227,68 @@ impl RpcClient {
         Ok(answered.map(|Pong::Pong| ()))
     }
 
-    /// `None`: the I/O thread cannot take the call.
-    fn call_over_io_thread<R: DeserializeOwned>(
+    /// Calls and waits. `content` makes the content: with `true`, it will not be needed again.
+    pub(super) fn call_blocking<'a, A: Serialize + ?Sized + 'a, R>(
         &self,
-        context: &RequestContext,
-        method: &str,
-        args: &(impl Serialize + ?Sized),
+        mut content: impl FnMut(bool) -> Content<'a, A>,
+        reader: &ReplyReader<R>,
+    ) -> Result<Answered<R>, CallError> {
+        if callback_thread::is_current() {
+            return Err(SendError::WouldBlock { target: reader.target() }.into());
+        }
+        // A single call uses a REQ socket, which is the fastest. Concurrent calls share the
+        // connection of the I/O thread, which costs less for each of them (decision 0016).
+        let (active, alone) = self.connections.enter_call();
+        let result = if alone { None } else { self.call_over_io_thread(|| content(false), reader) };
+        let result = result.unwrap_or_else(|| self.call_directly(content(true), reader));
+        drop(active);
+        result
+    }
+
+    /// `None`: the I/O thread cannot take the call.
+    fn call_over_io_thread<'a, A: Serialize + ?Sized + 'a, R>(
+        &self,
+        content: impl FnOnce() -> Content<'a, A>,
+        reader: &ReplyReader<R>,
     ) -> Option<Result<Answered<R>, CallError>> {
         if !self.connections.io_thread.has_room() {
             return None;
         }
-        match self.call_async(context, method, args) {
-            Ok(handle) => Some(handle.wait_detailed()),
+        match Draft::new(self, Kind::Call, content()).and_then(|draft| self.send(draft)) {
+            Ok(sent) => Some(CallHandle::new(sent, reader.clone()).wait_detailed()),
             Err(SendError::Full { .. } | SendError::Closed { .. } | SendError::Transport { .. }) => None,
             Err(error) => Some(Err(error.into())),
         }
     }
 
-    fn call_directly<R: DeserializeOwned>(
+    fn call_directly<A: Serialize + ?Sized, R>(
         &self,
-        context: &RequestContext,
-        method: &str,
-        args: &(impl Serialize + ?Sized),
+        content: Content<'_, A>,
+        reader: &ReplyReader<R>,
     ) -> Result<Answered<R>, CallError> {
         let Connections { settings, router, req_sockets, io_thread, .. } = &**self.connections;
-        let request = Request::begin(&self.options, self.call_timeout(), method, clock::now());
-        DirectCaller { settings, router, req_sockets, io_thread }.call(request, context, &args)
+        let request = self.request(Kind::Call);
+        let encoded = content.encode(Kind::Call, &request, settings.config.max_message_bytes)?;
+        let caller = DirectCaller { settings, router, req_sockets, io_thread };
+        reader.read(caller.call(request, encoded)?)
+    }
+
+    /// A call or a cast that starts now.
+    pub(super) fn request(&self, kind: Kind) -> Request<'_> {
+        let timeout = if kind == Kind::Call { self.call_timeout() } else { self.cast_timeout() };
+        Request::begin(&self.options, timeout, clock::now())
     }
 
     pub(super) fn call_timeout(&self) -> Duration {
         self.options.timeout.unwrap_or(self.connections.settings.config.response_timeout)
+    }
+
+    pub(super) fn cast_timeout(&self) -> Duration {
+        self.options.cast_timeout.unwrap_or(self.connections.settings.config.cast_timeout)
+    }
+
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.connections.settings.config.max_message_bytes
     }
 
     /// Whether a message of `version` may be sent: yes without a

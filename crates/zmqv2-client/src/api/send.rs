@@ -1,26 +1,17 @@
 //! The verbs that do not block: each gives messages to the I/O thread and returns a handle.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{Kind, RequestContext, Target, Ttl};
+use zmqv2_proto::{Kind, MethodName, RequestContext, Target};
 
+use crate::api::connections::Connections;
+use crate::api::draft::{Content, Draft, FanoutDraft};
 use crate::api::handles::fanout::FanoutHandle;
-use crate::api::handles::single::{CallHandle, CastHandle};
+use crate::api::handles::single::{CallHandle, CastHandle, SentMessage};
 use crate::api::rpc_client::RpcClient;
-use crate::clock;
-use crate::delivery::request::{EncodedRequest, Request};
-use crate::delivery::table::DeliveryOptions;
 use crate::io::admission::NotQueued;
-use crate::io::outbound::{Message, Outbound, ResultSender};
-use crate::outcome::completion::{CompletionReceiver, CompletionSender};
-use crate::outcome::receiver_tracker::ExpectedReceivers;
-use crate::outcome::result_group::{Part, ResultGroup};
+use crate::outcome::reply_reader::ReplyReader;
 use crate::outcome::send_error::SendError;
-use crate::routing::destinations::Destinations;
-use crate::routing::directory::Listing;
 use crate::routing::route::Route;
 
 /// Sending messages without waiting.
@@ -48,13 +39,9 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
-        let request = Request::begin(&self.options, self.call_timeout(), method, clock::now());
-        let encoded = request.encode(Kind::Call, context, &args, self.max_message_bytes())?;
-        let (id, method) = (encoded.id, encoded.method.clone());
-        let receiver = self.send(Kind::Call, &request, encoded)?;
-        let allowed_modules = Arc::clone(&self.connections.settings.allowed_remote_modules);
-        let queue = self.connections.io_thread.queue();
-        Ok(CallHandle::new(id, receiver, queue, method, Arc::clone(&self.options.target), allowed_modules))
+        let method = MethodName::new(method)?;
+        let draft = Draft::new(self, Kind::Call, Content::Args { context, method: &method, args })?;
+        Ok(CallHandle::new(self.send(draft)?, self.typed_reader(Some(method))))
     }
 
     /// Sends `method` with `args` to a server and does not wait: the handle gives the outcome.
@@ -80,9 +67,9 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
-        let request = Request::begin(&self.options, self.cast_timeout(), method, clock::now());
-        let encoded = request.encode(Kind::Cast, context, &args, self.max_message_bytes())?;
-        Ok(CastHandle::new(encoded.id, self.send(Kind::Cast, &request, encoded)?))
+        let method = &MethodName::new(method)?;
+        let draft = Draft::new(self, Kind::Cast, Content::Args { context, method, args })?;
+        Ok(CastHandle::new(self.send(draft)?))
     }
 
     /// Sends `method` with `args` to every server of the topic and does not wait: the handle gives
@@ -118,85 +105,34 @@ impl RpcClient {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
-        let mut options = self.options.clone();
-        let target = Arc::make_mut(&mut options.target);
-        (target.server, target.fanout) = (None, false);
-        let request = Request::begin(&options, self.cast_timeout(), method, clock::now());
-        let encoded = request.encode(Kind::Fanout, context, &args, self.max_message_bytes())?;
-        let message = message(Kind::Fanout, &request, encoded);
-        let router = &self.connections.router;
-        let mut lookup = None;
-        let Listing { placement, doubt } = router.directory.listing(&options.key, || request.deadline, &mut lookup);
-        if let Some(doubt) = doubt.clone().filter(|_| placement.is_empty() && !options.wait_for_ready) {
-            return Err(doubt.into_error(request.boxed_target(), request.elapsed(clock::now())));
-        }
-
-        let topic = &options.target.topic;
-        let nodes = placement.nodes().iter().enumerate();
-        let mut parts: Vec<Part> = nodes
-            .map(|(index, placed)| {
-                let expected = ExpectedReceivers::Node(Arc::clone(&placement), index);
-                Part::new(topic.clone(), Some(placed.node.name.clone()), expected)
-            })
-            .collect();
-        if parts.is_empty() {
-            // The I/O thread waits for a node, or refuses the message with `NoRoute`.
-            parts.push(Part::new(topic.clone(), None, ExpectedReceivers::Unknown));
-        }
-        let incomplete = doubt.as_ref().map(|doubt| doubt.to_string().into());
-        let (receiver, part_senders) = ResultGroup::start(request.started, parts, incomplete);
-        // The messages share the body, so only the first one counts its bytes.
-        let mut bytes = message.header.len() + message.body.len();
-        let mut destinations = placement.nodes().iter().map(|placed| router.destination(&placed.node));
-        let outbounds = part_senders.into_iter().map(|part_sender| {
-            let destinations = Destinations::Listed(destinations.next().into_iter().collect());
-            let bytes = std::mem::replace(&mut bytes, message.header.len());
-            let options = DeliveryOptions { bytes, ..request.delivery_options(Kind::Fanout) };
-            let route = Route::to_any(destinations, request.started).with_doubt(doubt.clone());
-            Outbound::new(Arc::clone(&message), route, options, ResultSender::Part(part_sender))
-        });
-        let sent = self.connections.io_thread.send_all(outbounds.collect());
-        sent.map_err(|error| not_queued(error, &options.target))?;
-        Ok(FanoutHandle::new(message.id, receiver))
+        let method = &MethodName::new(method)?;
+        self.send_fanout(&FanoutDraft::new(self, Content::Args { context, method, args })?)
     }
 
     /// Sends a message with one receiver.
-    fn send(
-        &self,
-        kind: Kind,
-        request: &Request<'_>,
-        encoded: EncodedRequest,
-    ) -> Result<CompletionReceiver, SendError> {
-        let route = Route::first(&self.connections.router, request)?;
-        let target = &request.options.target;
-        let message = message(kind, request, encoded);
-        let (sender, receiver) = CompletionSender::new(request.started, Arc::clone(target));
-        let bytes = message.header.len() + message.body.len();
-        let options = DeliveryOptions { bytes, ..request.delivery_options(kind) };
-        let outbound = Outbound::new(message, route, options, ResultSender::Single(sender));
-        self.connections.io_thread.send(outbound).map_err(|error| not_queued(error, target))?;
-        Ok(receiver)
+    pub(super) fn send(&self, draft: Draft) -> Result<SentMessage, SendError> {
+        let Connections { router, io_thread, .. } = &**self.connections;
+        let (options, id, mut lookup) = (&self.options, draft.id(), None);
+        let request = draft.request(options);
+        let wait_until = || Route::lookup_until(router, &request);
+        let listing = router.directory.listing(&options.key, wait_until, &mut lookup);
+        let (outbound, receiver) = draft.route(router, options, listing, lookup)?;
+        let queue = io_thread.send(outbound).map_err(|error| not_queued(error, &options.target))?;
+        Ok(SentMessage { id, receiver, queue })
     }
 
-    fn max_message_bytes(&self) -> usize {
-        self.connections.settings.config.max_message_bytes
+    pub(super) fn send_fanout(&self, draft: &FanoutDraft) -> Result<FanoutHandle, SendError> {
+        let Connections { router, io_thread, .. } = &**self.connections;
+        let listing = router.directory.listing(&draft.options().key, || draft.deadline(), &mut None);
+        let (outbounds, receiver) = draft.route(router, listing)?;
+        io_thread.send_all(outbounds).map_err(|error| not_queued(error, &draft.options().target))?;
+        Ok(FanoutHandle::new(draft.id(), receiver))
     }
 
-    fn cast_timeout(&self) -> Duration {
-        self.options.cast_timeout.unwrap_or(self.connections.settings.config.cast_timeout)
+    /// Reads the results of a method.
+    pub(super) fn typed_reader<R: DeserializeOwned>(&self, method: Option<MethodName>) -> ReplyReader<R> {
+        ReplyReader::typed(method, &self.options.target, &self.connections.settings.allowed_remote_modules)
     }
-}
-
-/// The request as it goes to any node.
-fn message(kind: Kind, request: &Request<'_>, encoded: EncodedRequest) -> Arc<Message> {
-    Arc::new(Message {
-        id: encoded.id,
-        kind,
-        target: Arc::clone(&request.options.target),
-        header: encoded.header(kind, Ttl::ZERO).encode(),
-        body: Arc::new(encoded.body),
-        started: request.started,
-    })
 }
 
 pub(super) fn not_queued(error: NotQueued, target: &Target) -> SendError {

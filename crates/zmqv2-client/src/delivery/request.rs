@@ -34,7 +34,6 @@ pub(crate) struct CallOptions {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) options: &'a CallOptions,
-    pub(crate) method: &'a str,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
 }
@@ -43,7 +42,6 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) struct EncodedRequest {
     pub(crate) id: MessageId,
-    pub(crate) method: MethodName,
     pub(crate) key: TopicKey,
     pub(crate) server: Option<ServerName>,
     pub(crate) flags: Flags,
@@ -89,10 +87,9 @@ impl CallOptions {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, method: &'a str, started: Instant) -> Self {
+    pub(crate) fn begin(options: &'a CallOptions, timeout: Duration, started: Instant) -> Self {
         let timeout = timeout.clamp(MIN_TIMEOUT, Ttl::MAX.into());
-        let deadline = deadline(started, timeout);
-        Self { options, method, started, deadline }
+        Self { options, started, deadline: deadline(started, timeout) }
     }
 
     pub(crate) fn boxed_target(&self) -> Box<Target> {
@@ -115,14 +112,14 @@ impl<'a> Request<'a> {
         &self,
         kind: Kind,
         context: &RequestContext,
+        method: &MethodName,
         args: &impl Serialize,
         limit: usize,
     ) -> Result<EncodedRequest, SendError> {
         self.options.check()?;
-        let CallOptions { target, key, .. } = self.options;
+        let target = &self.options.target;
         let id = MessageId::random();
-        let method = MethodName::new(self.method)?;
-        let mut draft = RequestRef::new(&method, args, context);
+        let mut draft = RequestRef::new(method, args, context);
         draft.namespace = target.namespace.as_ref();
         draft.version = target.version;
         draft.unique_id = Some(id);
@@ -131,12 +128,23 @@ impl<'a> Request<'a> {
             target: self.boxed_target(),
             source,
         })?;
+        self.with_body(kind, id, body, limit)
+    }
+
+    /// A request with a body that is ready.
+    pub(crate) fn ready(&self, kind: Kind, body: Vec<u8>, limit: usize) -> Result<EncodedRequest, SendError> {
+        self.options.check()?;
+        self.with_body(kind, MessageId::random(), body, limit)
+    }
+
+    fn with_body(&self, kind: Kind, id: MessageId, body: Vec<u8>, limit: usize) -> Result<EncodedRequest, SendError> {
         let size = body.len();
         if size > limit {
             return Err(SendError::TooLarge { size, limit, target: self.boxed_target() });
         }
+        let CallOptions { target, key, .. } = self.options;
         let (key, server, flags) = (key.clone(), target.server.clone(), self.options.flags(kind, false));
-        Ok(EncodedRequest { id, method, key, server, flags, body, deadline: self.deadline })
+        Ok(EncodedRequest { id, key, server, flags, body, deadline: self.deadline })
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zmqv2_proto::transport::TransportError;
-use zmqv2_proto::{Address, Kind, NoConnection, RequestContext};
+use zmqv2_proto::{Address, Kind, NoConnection};
 
 use crate::clock;
 use crate::delivery::attempt::{AskError, Attempt, SearchPlan};
@@ -17,9 +15,8 @@ use crate::direct::round_trip::{RoundTrip, Sent};
 use crate::io::answer::ParsedAnswer;
 use crate::io::thread::IoThread;
 use crate::outcome::Completion;
-use crate::outcome::answered::Answered;
-use crate::outcome::call_error::CallError;
 use crate::outcome::receiver_answer::ReceiverAnswer;
+use crate::outcome::send_error::SendError;
 use crate::peers::hello::Greeting;
 use crate::routing::destinations::Destination;
 use crate::routing::node_health::cause_of;
@@ -54,15 +51,9 @@ struct DirectCall<'a> {
 }
 
 impl<'a> DirectCaller<'a> {
-    pub(crate) fn call<R: DeserializeOwned>(
-        self,
-        request: Request<'a>,
-        context: &RequestContext,
-        args: &impl Serialize,
-    ) -> Result<Answered<R>, CallError> {
+    pub(crate) fn call(self, request: Request<'a>, encoded: EncodedRequest) -> Result<Completion, SendError> {
         let Self { settings, router, .. } = self;
-        let encoded = request.encode(Kind::Call, context, args, settings.config.max_message_bytes)?;
-        let Request { options, method, started, deadline } = request;
+        let Request { options, started, deadline } = request;
         let target = &options.target;
         let mut route = Route::first(router, &request)?;
         let found = route.plan(router, target, started);
@@ -78,7 +69,7 @@ impl<'a> DirectCaller<'a> {
             let cause = |address: &Address| router.health().cause(address);
             verdict.into_call_error(target, after, destination, call.route.doubt(), call.socket_error, cause)
         });
-        Completion { result, after }.into_answered(method, target, &settings.allowed_remote_modules)
+        Ok(Completion { result, after })
     }
 }
 

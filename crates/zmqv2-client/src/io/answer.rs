@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zmqv2_proto::transport::Frame;
-use zmqv2_proto::{HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName};
+use zmqv2_proto::{Flags, HeaderView, Kind, MessageId, NodeName, Reason, Refusal, ServerName};
 
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 
@@ -54,7 +54,10 @@ impl Asked<'_> {
             }
             (Kind::Cast | Kind::Fanout | Kind::Notify, Kind::Ack) => (AnswerKind::Accepted, true),
             (Kind::Notify, Kind::Stored) => (AnswerKind::Stored, !many || !unnamed),
-            (Kind::Call, Kind::Reply) => (AnswerKind::Reply(body), true),
+            (Kind::Call, Kind::Reply) => {
+                let is_failure = view.flags().contains(Flags::FAILURE);
+                (AnswerKind::Reply { body, is_failure }, true)
+            }
             (Kind::Inquire, Kind::InFlight) => (AnswerKind::InFlight { silence: view.ttl().into() }, false),
             (_, Kind::Refusal) => {
                 let refusal = read_refusal(view, &body)?;

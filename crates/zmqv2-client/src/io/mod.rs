@@ -7,3 +7,5 @@ pub(crate) mod links;
 pub(crate) mod outbound;
 pub(crate) mod queue;
 pub(crate) mod thread;
+pub(crate) mod timers;
+pub(crate) mod waiting;

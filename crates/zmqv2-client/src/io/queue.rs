@@ -11,6 +11,7 @@ use zmqv2_proto::{Address, MessageId, NoConnection, deadline};
 
 use crate::io::admission::Admission;
 use crate::io::outbound::Outbound;
+use crate::io::timers::Timers;
 use crate::settings::Settings;
 use crate::{callback_thread, clock};
 
@@ -23,6 +24,7 @@ pub(crate) struct IoQueue {
     pub(super) pid: u32,
     pub(super) commands: Sender<Command>,
     pub(crate) admission: Admission,
+    pub(super) timers: Timers,
     pub(super) idle_waker: IdleWaker,
     /// A callback on an I/O thread has closed the client: as [`Command::Close`], without a reply.
     pub(super) close_by: Mutex<Option<Instant>>,
@@ -56,6 +58,7 @@ impl IoQueue {
             pid,
             commands: sender,
             admission: Admission::new(max_outstanding, max_outstanding_bytes),
+            timers: Timers::default(),
             idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
             close_by: Mutex::default(),
             thread: Mutex::default(),
@@ -87,6 +90,7 @@ impl IoQueue {
     /// Ends the thread. Returns the number of messages that were outstanding.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         self.admission.close();
+        self.timers.close();
         if callback_thread::is_current() {
             // The thread ends when the outcomes are there, and nobody waits for it here.
             let by = deadline(clock::now(), timeout);

@@ -1,7 +1,7 @@
 //! Starts and closes the I/O thread, and sends it messages.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::SendTimeoutError;
@@ -23,18 +23,29 @@ pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The I/O thread of a client, which starts with the first message.
 #[derive(Debug)]
 pub(crate) struct IoThread {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     transport: Transport,
     router: Arc<Router>,
     counters: Arc<LiveCounters>,
-    state: RwLock<ThreadState>,
+    pub(super) state: RwLock<ThreadState>,
 }
 
 #[derive(Debug)]
-enum ThreadState {
+pub(super) enum ThreadState {
     Idle,
     Running(Arc<IoQueue>),
     Closed,
+}
+
+impl ThreadState {
+    /// The queue of the running thread. `None`: this process has to start it.
+    pub(super) fn queue(&self) -> Option<Result<Arc<IoQueue>, NotQueued>> {
+        match self {
+            Self::Running(queue) if queue.pid == process_id() => Some(Ok(Arc::clone(queue))),
+            Self::Closed => Some(Err(NotQueued::Closed)),
+            Self::Idle | Self::Running(_) => None,
+        }
+    }
 }
 
 /// The result of [`RpcClient::close`](crate::RpcClient::close).
@@ -74,18 +85,11 @@ impl IoThread {
         }
     }
 
-    /// The queue of the thread, by which a call can be given up.
-    pub(crate) fn queue(&self) -> Weak<IoQueue> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            ThreadState::Running(queue) => Arc::downgrade(queue),
-            ThreadState::Idle | ThreadState::Closed => Weak::new(),
-        }
-    }
-
-    /// Sends a message. Waits for room if the settings say so.
-    pub(crate) fn send(&self, outbound: Outbound) -> Result<(), NotQueued> {
+    /// Sends a message. Waits for room if the settings say so. Returns the queue of the thread that
+    /// has it, by which a call can be given up.
+    pub(crate) fn send(&self, outbound: Box<Outbound>) -> Result<Arc<IoQueue>, NotQueued> {
         let DeliveryOptions { bytes, deadline, .. } = outbound.options;
-        self.submit(Command::Send(Box::new(outbound)), 1, bytes, deadline)
+        self.submit(Command::Send(outbound), 1, bytes, deadline)
     }
 
     /// Sends all messages of a group, or none.
@@ -94,7 +98,7 @@ impl IoThread {
             return Ok(());
         };
         let (count, bytes) = (outbounds.len(), outbounds.iter().map(|outbound| outbound.options.bytes).sum());
-        self.submit(Command::SendAll(outbounds), count, bytes, deadline)
+        self.submit(Command::SendAll(outbounds), count, bytes, deadline).map(drop)
     }
 
     /// Asks about a blocking call. This needs no room: each calling thread has one question at a
@@ -110,7 +114,13 @@ impl IoThread {
         Ok(())
     }
 
-    fn submit(&self, command: Command, messages: usize, size: usize, deadline: Instant) -> Result<(), NotQueued> {
+    fn submit(
+        &self,
+        command: Command,
+        messages: usize,
+        size: usize,
+        deadline: Instant,
+    ) -> Result<Arc<IoQueue>, NotQueued> {
         let queue = self.running_queue()?;
         // The I/O thread itself (an observer, a waker) must not wait for itself.
         let send_by = (!queue.is_current()).then_some(deadline);
@@ -120,24 +130,27 @@ impl IoThread {
         // While this lock is held, nobody closes the client. So the thread reads this command
         // before the command to close.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let refuse = |reason| {
+        let refuse = |state, reason| {
+            drop(state);
             queue.admission.release(messages, size);
             Err(reason)
         };
         if !matches!(&*state, ThreadState::Running(current) if Arc::ptr_eq(current, &queue)) {
-            return refuse(NotQueued::Closed);
+            return refuse(state, NotQueued::Closed);
         }
         self.counters.accepted.fetch_add(messages as u64, Ordering::Relaxed);
         let sent = queue.commands.send_deadline(command, send_by.unwrap_or_else(clock::now));
         if let Err(error) = sent {
             self.counters.accepted.fetch_sub(messages as u64, Ordering::Relaxed);
-            return refuse(match error {
+            let reason = match error {
                 SendTimeoutError::Timeout(_) => queue.admission.full(),
                 SendTimeoutError::Disconnected(_) => NotQueued::Closed,
-            });
+            };
+            return refuse(state, reason);
         }
         queue.idle_waker.wake();
-        Ok(())
+        drop(state);
+        Ok(queue)
     }
 
     /// Takes no more messages, and waits for the outcomes of the others.
@@ -166,20 +179,18 @@ impl IoThread {
 
     /// The queue of the running thread, which is started if necessary.
     fn running_queue(&self) -> Result<Arc<IoQueue>, NotQueued> {
-        let pid = process_id();
-        let known = |state: &ThreadState| match state {
-            ThreadState::Running(queue) if queue.pid == pid => Some(Ok(Arc::clone(queue))),
-            ThreadState::Closed => Some(Err(NotQueued::Closed)),
-            ThreadState::Idle | ThreadState::Running(_) => None,
-        };
-        if let Some(queue) = known(&self.state.read().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(queue) = self.state.read().unwrap_or_else(PoisonError::into_inner).queue() {
             return queue;
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = known(&state) {
+        self.start_in(self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Starts the thread, unless another one has done so.
+    pub(super) fn start_in(&self, mut state: RwLockWriteGuard<'_, ThreadState>) -> Result<Arc<IoQueue>, NotQueued> {
+        if let Some(queue) = state.queue() {
             return queue;
         }
-        let queue = self.start(pid).map_err(NotQueued::NoThread)?;
+        let queue = self.start(process_id()).map_err(NotQueued::NoThread)?;
         // After a fork, the queue of the parent must not be touched.
         std::mem::forget(std::mem::replace(&mut *state, ThreadState::Running(Arc::clone(&queue))));
         Ok(queue)

@@ -1,6 +1,5 @@
 //! The result of a message. The I/O thread gives it once, and the sender can wait for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use zmqv2_proto::{Target, process_id};
 
 use crate::outcome::Completion;
 use crate::outcome::call_error::CallError;
+use crate::wake::wake;
 use crate::{callback_thread, clock};
 
 /// Gives the completion. If it is dropped without one, the message counts as abandoned.
@@ -81,10 +81,8 @@ impl Drop for Wakeup {
             slot.done.notify_all();
         }
         // Outside the lock, because an executor may poll at once on this thread.
-        if let Some(waker) = self.waker.take()
-            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
-        {
-            log::error!("the waker of an outcome panicked");
+        if let Some(waker) = self.waker.take() {
+            wake(waker);
         }
     }
 }

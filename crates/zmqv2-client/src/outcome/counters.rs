@@ -75,7 +75,7 @@ pub(crate) struct LiveCounters {
 impl LiveCounters {
     pub(crate) fn count_completion(&self, completion: &Completion) {
         match &completion.result {
-            Ok(answer) if matches!(answer.kind, AnswerKind::Reply(_)) => count(&self.replied),
+            Ok(answer) if matches!(answer.kind, AnswerKind::Reply { .. }) => count(&self.replied),
             Ok(_) => count(&self.acked),
             Err(CallError::Refused { refusal, .. }) => self.count_refusal(refusal.reason),
             Err(_) => count(&self.unacknowledged),

@@ -4,9 +4,11 @@ pub(crate) mod answered;
 pub(crate) mod call_error;
 pub(crate) mod completion;
 pub(crate) mod counters;
+pub(crate) mod raw_reply;
 pub(crate) mod receiver_answer;
 pub(crate) mod receiver_tracker;
 pub(crate) mod remote_error;
+pub(crate) mod reply_reader;
 pub(crate) mod result_group;
 pub(crate) mod send_error;
 mod text;
@@ -21,6 +23,7 @@ use zmqv2_proto::{Address, NextStep, NoConnection, NodeName, Reason, Refusal, Re
 use crate::delivery::attempt::Verdict;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
+use crate::outcome::raw_reply::RawReply;
 use crate::outcome::receiver_answer::{AnswerKind, ReceiverAnswer};
 use crate::outcome::remote_error::RemoteError;
 use crate::outcome::send_error::SendError;
@@ -153,15 +156,24 @@ impl Completion {
         target: &Target,
         allowed_modules: &[String],
     ) -> Result<Answered<R>, CallError> {
-        let target = || Box::new(target.clone());
-        let ReceiverAnswer { server: Some(server), node, kind: AnswerKind::Reply(body), .. } = self.result? else {
-            return Err(CallError::Closed { target: target() });
-        };
-        match Reply::decode(&body) {
-            Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed: self.after }),
+        let Answered { value, server, node, elapsed } = self.into_raw(target)?;
+        match Reply::decode(value.body()) {
+            Ok(Ok(value)) => Ok(Answered { value, server, node, elapsed }),
             Ok(Err(failure)) => Err(RemoteError::new(failure, allowed_modules, server, node).into()),
-            Err(source) => Err(CallError::Answer { method: method.to_owned(), target: target(), source }),
+            Err(source) => {
+                Err(CallError::Answer { method: method.to_owned(), target: Box::new(target.clone()), source })
+            }
         }
+    }
+
+    /// The reply to a call, unread.
+    pub(crate) fn into_raw(self, target: &Target) -> Result<Answered<RawReply>, CallError> {
+        let ReceiverAnswer { server: Some(server), node, kind: AnswerKind::Reply { body, is_failure }, .. } =
+            self.result?
+        else {
+            return Err(CallError::Closed { target: Box::new(target.clone()) });
+        };
+        Ok(Answered { value: RawReply::new(body, is_failure), server, node, elapsed: self.after })
     }
 }
 

@@ -20,7 +20,11 @@ pub(crate) struct ReceiverAnswer {
 pub(crate) enum AnswerKind {
     Accepted,
     Stored,
-    Reply(Frame),
+    Reply {
+        body: Frame,
+        /// Whether the header says that it is a failure.
+        is_failure: bool,
+    },
     /// The broker confirms that the call is in flight. Its server gave no sign of life for
     /// `silence`.
     InFlight {
@@ -39,7 +43,7 @@ impl ReceiverAnswer {
             AnswerKind::Refused(refusal) => {
                 Outcome::Refused { refusal: refusal.clone(), node: Some(node), after: elapsed }
             }
-            AnswerKind::Accepted | AnswerKind::Reply(_) | AnswerKind::InFlight { .. } => {
+            AnswerKind::Accepted | AnswerKind::Reply { .. } | AnswerKind::InFlight { .. } => {
                 Outcome::Acked { server: self.server.clone()?, node, elapsed }
             }
         })

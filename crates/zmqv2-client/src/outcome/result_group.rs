@@ -10,6 +10,7 @@ use zmqv2_proto::{NodeName, Topic, process_id};
 use crate::outcome::Outcome;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
+use crate::wake::wake;
 use crate::{callback_thread, clock};
 
 #[derive(Debug)]
@@ -156,7 +157,7 @@ impl Drop for PartSender {
         }
         // Outside the lock, because an executor may poll at once on this thread.
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 }

@@ -112,6 +112,14 @@ pub enum SendError {
         /// How long the client waited.
         after: Duration,
     },
+    /// The parent of this process began to send it before the fork. A child does not go on with it.
+    #[error("process {parent}, which has forked this one, began to send to {target}: it goes on there")]
+    Inherited {
+        /// The target.
+        target: Box<Target>,
+        /// The process that made the future.
+        parent: u32,
+    },
     /// A socket or the I/O thread cannot be opened. Most often, the process has no file descriptor
     /// left.
     #[error("cannot send to {target}")]

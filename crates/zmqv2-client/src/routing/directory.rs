@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmqv2_matchmaker::{Completeness, Health, Matchmaker, MatchmakerError, Placement, Rotation};
 use zmqv2_proto::{Target, TopicKey};
 
-use crate::clock;
 use crate::outcome::send_error::SendError;
+use crate::routing::lookup::{Lookup, LookupResult};
 
 /// The most topics that are looked up at one time. Each has a thread until the directory answers.
 const MAX_LOOKUPS: usize = 64;
@@ -85,16 +85,17 @@ impl Listing {
     }
 }
 
-type LookupResult = Result<Arc<Placement>, Arc<MatchmakerError>>;
-
 /// Lookups without an answer yet.
 #[derive(Debug, Default)]
 struct Lookups(Mutex<HashMap<TopicKey, Arc<Lookup>>>);
 
-#[derive(Debug, Default)]
-pub(crate) struct Lookup {
-    answer: Mutex<Option<LookupResult>>,
-    answered: Condvar,
+/// The first reaction of the directory to a question.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// It knows the answer.
+    Answered(Listing),
+    /// It is being asked.
+    Open(Arc<Lookup>),
 }
 
 impl Directory {
@@ -110,18 +111,39 @@ impl Directory {
         wait_until: impl FnOnce() -> Instant,
         open: &mut Option<Arc<Lookup>>,
     ) -> Listing {
+        match self.ask(key) {
+            Asked::Answered(listing) => listing,
+            Asked::Open(lookup) => {
+                let answer = lookup.wait(wait_until());
+                self.listing_after(answer, lookup, open)
+            }
+        }
+    }
+
+    /// Asks about a topic, without waiting.
+    pub(crate) fn ask(&self, key: &TopicKey) -> Asked {
         if let Some(known) = self.known(key) {
-            return known;
+            return Asked::Answered(known);
         }
         match self.start_lookup(key.clone()) {
-            Ok(lookup) => match lookup.wait(wait_until()) {
-                Some(answer) => self.listing_of(answer),
-                None => {
-                    *open = Some(lookup);
-                    self.silent()
-                }
-            },
-            Err(error) => Listing::none(Doubt::Failed(error)),
+            Ok(lookup) => Asked::Open(lookup),
+            Err(error) => Asked::Answered(Listing::none(Doubt::Failed(error))),
+        }
+    }
+
+    /// What is known after a lookup. Without an answer, `open` keeps the lookup.
+    pub(crate) fn listing_after(
+        &self,
+        answer: Option<LookupResult>,
+        lookup: Arc<Lookup>,
+        open: &mut Option<Arc<Lookup>>,
+    ) -> Listing {
+        match answer {
+            Some(answer) => self.listing_of(answer),
+            None => {
+                *open = Some(lookup);
+                self.silent()
+            }
         }
     }
 
@@ -136,14 +158,7 @@ impl Directory {
             Ok(lookup) => lookup,
             Err(error) => return Listing::none(Doubt::Failed(error)),
         };
-        let answer = lookup.lock().clone();
-        answer.map_or_else(
-            || {
-                *open = Some(lookup);
-                self.silent()
-            },
-            |answer| self.listing_of(answer),
-        )
+        self.listing_after(lookup.answer(), lookup, open)
     }
 
     /// What is known of a topic. Resolving it lets the directory notice changes.
@@ -215,25 +230,6 @@ impl Directory {
     }
 }
 
-impl Lookup {
-    fn finish(&self, answer: LookupResult) {
-        *self.lock() = Some(answer);
-        self.answered.notify_all();
-    }
-
-    /// The answer, if it comes until then.
-    fn wait(&self, deadline: Instant) -> Option<LookupResult> {
-        let left = deadline.saturating_duration_since(clock::now());
-        let waited = self.answered.wait_timeout_while(self.lock(), left, |answer| answer.is_none());
-        let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        answer.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<LookupResult>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Lookups {
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Lookup>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -260,6 +256,7 @@ mod tests {
     use zmqv2_proto::Node;
 
     use super::*;
+    use crate::clock;
 
     /// Answers when it gets a signal. Panics when the sender is gone.
     #[derive(Debug)]

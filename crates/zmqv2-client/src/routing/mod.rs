@@ -2,6 +2,7 @@
 
 pub(crate) mod destinations;
 pub(crate) mod directory;
+pub(crate) mod lookup;
 pub(crate) mod node_health;
 pub(crate) mod probe;
 pub(crate) mod route;

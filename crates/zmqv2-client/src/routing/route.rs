@@ -13,7 +13,8 @@ use crate::delivery::request::{CallOptions, Request};
 use crate::delivery::table::DeliveryOptions;
 use crate::outcome::send_error::SendError;
 use crate::routing::destinations::{Destination, Destinations};
-use crate::routing::directory::{Doubt, Listing, Lookup};
+use crate::routing::directory::{Doubt, Listing};
+use crate::routing::lookup::Lookup;
 use crate::routing::router::Router;
 use crate::routing::server_search::ServerSearch;
 
@@ -49,14 +50,28 @@ impl Route {
     /// The route of a request that starts now. If the directory names no node for it, and cannot
     /// say that there is none, the only candidate is the broker of this node.
     pub(crate) fn first(router: &Router, request: &Request<'_>) -> Result<Self, SendError> {
-        let Request { options, started, deadline, .. } = *request;
-        let CallOptions { target, key, wait_for_ready, .. } = options;
         let mut lookup = None;
-        let wait_until = || {
-            let left = deadline.saturating_duration_since(started);
-            zmqv2_proto::deadline(started, if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left })
-        };
-        let listing = router.directory.listing(key, wait_until, &mut lookup);
+        let wait_until = || Self::lookup_until(router, request);
+        let listing = router.directory.listing(&request.options.key, wait_until, &mut lookup);
+        Self::from_listing(router, request, listing, lookup)
+    }
+
+    /// How long a request waits for the first answer of the directory.
+    pub(crate) fn lookup_until(router: &Router, request: &Request<'_>) -> Instant {
+        let Request { started, deadline, .. } = *request;
+        let left = deadline.saturating_duration_since(started);
+        zmqv2_proto::deadline(started, if router.has_own_broker() { ALONE_AFTER.min(left / 2) } else { left })
+    }
+
+    /// As [`first`](Self::first), with what the directory has said. `lookup` has no answer yet.
+    pub(crate) fn from_listing(
+        router: &Router,
+        request: &Request<'_>,
+        listing: Listing,
+        lookup: Option<Arc<Lookup>>,
+    ) -> Result<Self, SendError> {
+        let Request { options, started, .. } = *request;
+        let CallOptions { target, key, wait_for_ready, .. } = options;
         let (candidates, doubt) = choose(router, listing, target);
         if let Some(doubt) = &doubt
             && candidates.is_empty()

@@ -54,6 +54,8 @@ pub(crate) struct Seen {
     pub(crate) request: Request,
     /// The notification, if it is one.
     pub(crate) notification: Option<Notification>,
+    /// The bytes of the body.
+    pub(crate) body: Vec<u8>,
 }
 
 /// What the broker does with a request.
@@ -350,6 +352,7 @@ fn serve_one(
         },
         notification: (header.kind == Kind::Notify).then(|| Notification::decode(body).unwrap()),
         header,
+        body: body.to_vec(),
     };
     let send = |envelope: &[Vec<u8>], answer: Vec<Vec<u8>>| {
         // The client may have gone.

@@ -13,5 +13,5 @@ mod request;
 pub use body::{BodyError, json_text};
 pub use context::RequestContext;
 pub use notification::{DEFAULT_POOL, InvalidPriority, Notification, Priority};
-pub use reply::{DISPATCHER_MODULE, Failure, Reply};
+pub use reply::{DISPATCHER_MODULE, Failure, Reply, SERVER_MODULE};
 pub use request::{Request, RequestRef};

@@ -34,6 +34,10 @@ pub struct Failure {
 /// The module of the failures of a dispatcher, as in oslo.messaging.
 pub const DISPATCHER_MODULE: &str = "oslo_messaging.rpc.dispatcher";
 
+/// The module of the failures that a server of zmqv2 raises, other than the dispatcher's.
+#[doc(hidden)]
+pub const SERVER_MODULE: &str = "zmqv2.server";
+
 impl Failure {
     /// A failure of `class` in `module`.
     #[must_use]
@@ -46,6 +50,18 @@ impl Failure {
             message,
             ..Self::default()
         }
+    }
+
+    /// The failure that carries `error`: its type is the class, its text the message, its sources the
+    /// traceback.
+    #[must_use]
+    pub fn of<E: std::error::Error + ?Sized>(error: &E) -> Self {
+        let path = std::any::type_name::<E>();
+        // `a::b::C<d::E>` is class `C<d::E>` in module `a::b`.
+        let name = path.split('<').next().unwrap_or(path);
+        let (module, class) = name.rsplit_once("::").unwrap_or(("", name));
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self::new(module, class, error.to_string()).with_traceback(causes.map(|cause| format!("caused by: {cause}")))
     }
 
     /// The same failure with these positional arguments, a list or tuple.

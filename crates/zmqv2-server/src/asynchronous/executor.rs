@@ -9,14 +9,30 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// `tokio::runtime::Handle` is one. For other runtimes, implement it: most have a function `spawn`.
 ///
 /// ```
+/// use std::sync::Arc;
+/// use std::task::{Context, Wake};
+/// use std::thread::{self, Thread};
 /// use zmqv2_server::{BoxFuture, Executor};
 ///
 /// /// Runs each handler on a thread of its own.
 /// struct Threads;
 ///
 /// impl Executor for Threads {
-///     fn spawn(&self, handler: BoxFuture<()>) {
-///         std::thread::spawn(move || futures_lite::future::block_on(handler));
+///     fn spawn(&self, mut handler: BoxFuture<()>) {
+///         thread::spawn(move || {
+///             let waker = Arc::new(Unpark(thread::current())).into();
+///             while handler.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+///                 thread::park();
+///             }
+///         });
+///     }
+/// }
+///
+/// struct Unpark(Thread);
+///
+/// impl Wake for Unpark {
+///     fn wake(self: Arc<Self>) {
+///         self.0.unpark();
 ///     }
 /// }
 /// ```

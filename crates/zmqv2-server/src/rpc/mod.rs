@@ -7,6 +7,7 @@ pub(crate) mod ended;
 pub(crate) mod endpoint;
 pub(crate) mod panic_guard;
 pub(crate) mod server;
+mod service;
 mod worker;
 
 use zmqv2_proto::{Refusal, ServerName};

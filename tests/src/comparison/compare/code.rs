@@ -203,12 +203,43 @@ mod tests {
             "pub(crate) fn count_completion(",
             "counts calls that do not block",
         ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "pub(crate) struct ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R: DeserializeOwned> ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl ReplyReader<RawReply>",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R> Clone for ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R> fmt::Debug for ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
+        (
+            "crates/zmqv2-client/src/outcome/reply_reader.rs",
+            "impl<R> ReplyReader<",
+            "replies as bytes, which the legacy driver does not have",
+        ),
         ("crates/zmqv2-client/src/outcome/receiver_answer.rs", "pub(crate) fn outcome(", "acknowledgements"),
         ("crates/zmqv2-client/src/io/driver/answers.rs", "fn read(", "calls that do not block, and casts"),
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "pub(crate) fn dispatch(", "runs requests as well"),
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn cast_ended(", "ends casts"),
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn reply_of(", "counts and logs"),
         ("crates/zmqv2-server/src/rpc/endpoint.rs", "pub fn method<", "runs requests as well"),
+        ("crates/zmqv2-server/src/rpc/service.rs", "fn call(", "runs requests as well"),
         (
             "crates/zmqv2-server/src/runtime/worker.rs",
             "pub(crate) fn refuse<",

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use zmqv2_proto::{MessageId, NodeName, ServerName, Topic};
@@ -71,6 +71,20 @@ impl<R: ReportResult> ReportHandle<R> {
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> Option<Report<R>> {
         self.receiver.wait(timeout).then(|| self.so_far())
+    }
+
+    /// Waits for the report, and gives the handle back if it is not complete within `timeout`. So a
+    /// program can look at signals between two waits.
+    ///
+    /// # Errors
+    /// The handle itself. In a callback of a client this returns at once, as [`wait`](Self::wait).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Report<R>, Self> {
+        self.wait(timeout).ok_or(self)
+    }
+
+    /// Whether the report is complete. If not, `waker` is woken when it is.
+    pub(super) fn poll_ended(&self, waker: &Waker) -> bool {
+        self.receiver.poll(waker)
     }
 
     /// The results that are known now.

@@ -2,20 +2,28 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-use zmqv2_proto::{MessageId, MethodName, Target};
+use zmqv2_proto::MessageId;
 
+use crate::callback_thread;
 use crate::io::queue::IoQueue;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
+use crate::outcome::reply_reader::ReplyReader;
 use crate::outcome::{Completion, Outcome};
+
+/// A message with one receiver that the I/O thread has.
+pub(crate) struct SentMessage {
+    pub(crate) id: MessageId,
+    pub(crate) receiver: CompletionReceiver,
+    /// The queue of the thread, by which a call can be given up.
+    pub(crate) queue: Arc<IoQueue>,
+}
 
 /// The handle of a cast, made by [`RpcClient::cast`](crate::RpcClient::cast).
 ///
@@ -46,8 +54,8 @@ pub struct CastHandle {
 }
 
 impl CastHandle {
-    pub(crate) fn new(id: MessageId, receiver: CompletionReceiver) -> Self {
-        Self { id, receiver }
+    pub(crate) fn new(sent: SentMessage) -> Self {
+        Self { id: sent.id, receiver: sent.receiver }
     }
 
     /// The id of the message in the logs.
@@ -69,6 +77,20 @@ impl CastHandle {
     pub fn wait(&self, timeout: Duration) -> Option<Outcome> {
         self.receiver.wait(Some(timeout));
         self.outcome()
+    }
+
+    /// Waits for the outcome, and gives the handle back if it is not known within `timeout`. So a
+    /// program can look at signals between two waits.
+    ///
+    /// # Errors
+    /// The handle itself. In a callback of a client this returns at once, as [`wait`](Self::wait).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Outcome, Self> {
+        self.wait(timeout).ok_or(self)
+    }
+
+    /// Whether the outcome is known. If not, `waker` is woken when it is.
+    pub(super) fn poll_ended(&self, waker: &Waker) -> bool {
+        self.receiver.poll(waker)
     }
 }
 
@@ -93,22 +115,13 @@ pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
     queue: Weak<IoQueue>,
-    method: MethodName,
-    target: Arc<Target>,
-    allowed_modules: Arc<[String]>,
-    result: PhantomData<fn() -> R>,
+    reader: ReplyReader<R>,
 }
 
-impl<R: DeserializeOwned> CallHandle<R> {
-    pub(crate) fn new(
-        id: MessageId,
-        receiver: CompletionReceiver,
-        queue: Weak<IoQueue>,
-        method: MethodName,
-        target: Arc<Target>,
-        allowed_modules: Arc<[String]>,
-    ) -> Self {
-        Self { id, receiver, queue, method, target, allowed_modules, result: PhantomData }
+impl<R> CallHandle<R> {
+    pub(crate) fn new(sent: SentMessage, reader: ReplyReader<R>) -> Self {
+        let SentMessage { id, receiver, queue } = sent;
+        Self { id, receiver, queue: Arc::downgrade(&queue), reader }
     }
 
     /// The id of the message in the logs.
@@ -137,15 +150,66 @@ impl<R: DeserializeOwned> CallHandle<R> {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn wait_detailed(self) -> Result<Answered<R>, CallError> {
-        let target = || Box::new(Target::clone(&self.target));
         if !self.receiver.wait(None) {
-            return Err(CallError::WouldBlock { target: target() });
+            return Err(CallError::WouldBlock { target: self.reader.target() });
         }
-        self.take().unwrap_or_else(|| Err(CallError::Closed { target: target() }))
+        self.result()
+    }
+
+    /// Waits for the result, and gives the handle back if the call has not ended within `timeout`. So a
+    /// program can look at signals between two waits.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use zmqv2_client::{RequestContext, RpcClient, Target};
+    /// # fn stop_was_asked_for() -> bool { false }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = RpcClient::builder(Target::topic("backup")?).build()?;
+    /// let mut call = client.call_async::<u64>(&RequestContext::new(), "run", &())?;
+    /// let bytes = loop {
+    ///     call = match call.wait_timeout(Duration::from_millis(200)) {
+    ///         Ok(result) => break result?,
+    ///         Err(still_open) if stop_was_asked_for() => return Ok(drop(still_open)),
+    ///         Err(still_open) => still_open,
+    ///     };
+    /// };
+    /// # println!("{bytes}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The handle itself. The result inside is that of [`wait`](Self::wait).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<R, CallError>, Self> {
+        if self.receiver.wait(Some(timeout)) {
+            return Ok(self.result().map(|answered| answered.value));
+        }
+        if callback_thread::is_current() {
+            return Ok(Err(CallError::WouldBlock { target: self.reader.target() }));
+        }
+        Err(self)
+    }
+
+    /// The result of a call that has ended.
+    fn result(&self) -> Result<Answered<R>, CallError> {
+        self.take().unwrap_or_else(|| Err(CallError::Closed { target: self.reader.target() }))
     }
 
     fn take(&self) -> Option<Result<Answered<R>, CallError>> {
-        Some(self.receiver.take()?.into_answered(self.method.as_str(), &self.target, &self.allowed_modules))
+        Some(self.reader.read(self.receiver.take()?))
+    }
+
+    /// Whether the call has ended. If not, `waker` is woken when it has.
+    pub(super) fn poll_ended(&self, waker: &Waker) -> bool {
+        self.receiver.poll(waker)
+    }
+
+    /// Like the future, and also gives which server answered and how long the call took.
+    pub(super) fn poll_detailed(&self, context: &Context<'_>) -> Poll<Result<Answered<R>, CallError>> {
+        if !self.receiver.poll(context.waker()) {
+            return Poll::Pending;
+        }
+        self.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -159,25 +223,18 @@ impl<R> Drop for CallHandle<R> {
     }
 }
 
-impl<R: DeserializeOwned> Future for CallHandle<R> {
+impl<R> Future for CallHandle<R> {
     type Output = Result<R, CallError>;
 
     /// Once it has given the result, it stays pending for ever.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.receiver.poll(context.waker()) {
-            return Poll::Pending;
-        }
-        self.take().map_or(Poll::Pending, |result| Poll::Ready(result.map(|answered| answered.value)))
+        self.poll_detailed(context).map_ok(|answered| answered.value)
     }
 }
 
 impl<R> fmt::Debug for CallHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, method, target, .. } = self;
-        f.debug_struct("CallHandle")
-            .field("id", id)
-            .field("method", method)
-            .field("target", target)
-            .finish_non_exhaustive()
+        let Self { id, reader, .. } = self;
+        f.debug_struct("CallHandle").field("id", id).field("reader", reader).finish_non_exhaustive()
     }
 }

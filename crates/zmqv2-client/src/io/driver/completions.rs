@@ -13,6 +13,7 @@ use crate::outcome::completion::{CompletionSender, Wakeup};
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::result_group::PartSender;
 use crate::outcome::{Completion, Outcome};
+use crate::wake::wake;
 
 /// A message that has ended.
 pub(super) enum Ended {
@@ -97,14 +98,14 @@ impl Driver {
         }
     }
 
-    /// Releases the capacity of ended messages, then gives all results, then wakes the waiting
-    /// threads. A thread that is woken earlier would find one outcome and sleep again until the
+    /// Releases the capacity of ended messages, then gives all results, then wakes those that
+    /// wait. A thread that is woken earlier would find one outcome and sleep again until the
     /// next.
     pub(super) fn settle(&mut self) {
-        if self.ended.is_empty() {
-            return;
+        if !self.ended.is_empty() {
+            let bytes = std::mem::take(&mut self.ended_bytes);
+            self.queue.admission.release_without_waking(self.ended.len(), bytes, &mut self.due);
         }
-        let full = self.queue.admission.release_without_waking(self.ended.len(), std::mem::take(&mut self.ended_bytes));
         for ended in self.ended.drain(..) {
             match ended {
                 Ended::Single(sender, completion) => {
@@ -113,9 +114,7 @@ impl Driver {
                 Ended::Part(sender) => drop(sender),
             }
         }
-        if full {
-            self.queue.admission.wake_waiting();
-        }
+        self.due.drain(..).for_each(wake);
         self.wakeups.drain(..).for_each(Wakeup::wake);
     }
 }

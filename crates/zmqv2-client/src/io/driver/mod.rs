@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -77,6 +78,8 @@ pub(crate) struct Driver {
     ended_bytes: usize,
     /// Waiting threads to wake. Empty between turns.
     wakeups: Vec<Wakeup>,
+    /// Senders that have room now, and futures whose time has come. Empty between turns.
+    due: Vec<Waker>,
     closing: Option<(Instant, Option<Sender<usize>>)>,
     idle_check_at: Option<Instant>,
     last_warning: Option<Instant>,
@@ -93,6 +96,7 @@ impl Drop for Driver {
     /// However the thread ends, waiting senders get an error. Pending messages end with the table.
     fn drop(&mut self) {
         self.queue.admission.close();
+        self.queue.timers.close();
     }
 }
 
@@ -134,6 +138,7 @@ impl Driver {
             ended: Vec::new(),
             ended_bytes: 0,
             wakeups: Vec::new(),
+            due: Vec::new(),
             closing: None,
             idle_check_at: None,
             last_warning: None,
@@ -151,6 +156,7 @@ impl Driver {
             self.table.expire(now);
             self.perform(now);
             self.reconnect(now);
+            self.queue.timers.take_due(now, &mut self.due);
             self.observe_links(now);
             for link in std::mem::take(&mut self.hot) {
                 self.visit(link, &mut frames);
@@ -329,8 +335,9 @@ impl Driver {
             let closing = self.closing.as_ref().map(|(by, _)| *by);
             let reconnect = self.reconnects.front().map(|(at, _)| *at);
             let observe = self.observe_at.front().map(|(at, _)| *at);
-            let next = [self.table.next_deadline(), closing, self.idle_check_at, reconnect, observe];
-            let next = next.into_iter().flatten().min();
+            let timer = self.queue.timers.next();
+            let times = [self.table.next_deadline(), closing, self.idle_check_at, reconnect, observe, timer];
+            let next = times.into_iter().flatten().min();
             // epoll takes milliseconds as an i32, so a long sleep has a bound.
             next.map(|at| at.saturating_duration_since(clock::now()).min(LONGEST_SLEEP))
         };
