@@ -12,7 +12,7 @@ use crate::api::send_notification::NotificationDraft;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::raw_reply::RawReply;
-use crate::outcome::reply_reader::ReplyReader;
+use crate::outcome::result_reader::ResultReader;
 use crate::outcome::send_error::SendError;
 
 /// Sending bodies that are ready.
@@ -71,8 +71,8 @@ impl RpcClient {
     }
 
     /// Leaves replies unread.
-    pub(super) fn raw_reader(&self) -> ReplyReader<RawReply> {
-        ReplyReader::raw(&self.options.target)
+    pub(super) fn raw_reader(&self) -> ResultReader<RawReply> {
+        ResultReader::raw(&self.options.target)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::counters::Counters;
-use crate::outcome::reply_reader::ReplyReader;
+use crate::outcome::result_reader::ResultReader;
 use crate::outcome::send_error::SendError;
 use crate::{callback_thread, clock};
 
@@ -231,7 +231,7 @@ impl RpcClient {
     pub(super) fn call_blocking<'a, A: Serialize + ?Sized + 'a, R>(
         &self,
         mut content: impl FnMut(bool) -> Content<'a, A>,
-        reader: &ReplyReader<R>,
+        reader: &ResultReader<R>,
     ) -> Result<Answered<R>, CallError> {
         if callback_thread::is_current() {
             return Err(SendError::WouldBlock { target: reader.target() }.into());
@@ -249,7 +249,7 @@ impl RpcClient {
     fn call_over_io_thread<'a, A: Serialize + ?Sized + 'a, R>(
         &self,
         content: impl FnOnce() -> Content<'a, A>,
-        reader: &ReplyReader<R>,
+        reader: &ResultReader<R>,
     ) -> Option<Result<Answered<R>, CallError>> {
         if !self.connections.io_thread.has_room() {
             return None;
@@ -264,7 +264,7 @@ impl RpcClient {
     fn call_directly<A: Serialize + ?Sized, R>(
         &self,
         content: Content<'_, A>,
-        reader: &ReplyReader<R>,
+        reader: &ResultReader<R>,
     ) -> Result<Answered<R>, CallError> {
         let Connections { settings, router, req_sockets, io_thread, .. } = &**self.connections;
         let request = self.request(Kind::Call);

@@ -10,7 +10,7 @@ use crate::api::handles::fanout::FanoutHandle;
 use crate::api::handles::single::{CallHandle, CastHandle, SentMessage};
 use crate::api::rpc_client::RpcClient;
 use crate::io::admission::NotQueued;
-use crate::outcome::reply_reader::ReplyReader;
+use crate::outcome::result_reader::ResultReader;
 use crate::outcome::send_error::SendError;
 use crate::routing::route::Route;
 
@@ -130,8 +130,8 @@ impl RpcClient {
     }
 
     /// Reads the results of a method.
-    pub(super) fn typed_reader<R: DeserializeOwned>(&self, method: Option<MethodName>) -> ReplyReader<R> {
-        ReplyReader::typed(method, &self.options.target, &self.connections.settings.allowed_remote_modules)
+    pub(super) fn typed_reader<R: DeserializeOwned>(&self, method: Option<MethodName>) -> ResultReader<R> {
+        ResultReader::typed(method, &self.options.target, &self.connections.settings.allowed_remote_modules)
     }
 }
 

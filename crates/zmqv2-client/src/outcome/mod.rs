@@ -8,8 +8,8 @@ pub(crate) mod raw_reply;
 pub(crate) mod receiver_answer;
 pub(crate) mod receiver_tracker;
 pub(crate) mod remote_error;
-pub(crate) mod reply_reader;
 pub(crate) mod result_group;
+pub(crate) mod result_reader;
 pub(crate) mod send_error;
 mod text;
 

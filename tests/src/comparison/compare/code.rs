@@ -203,36 +203,7 @@ mod tests {
             "pub(crate) fn count_completion(",
             "counts calls that do not block",
         ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "pub(crate) struct ReplyReader<",
-            "replies as bytes, which the legacy driver does not have",
-        ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "impl<R: DeserializeOwned> ReplyReader<",
-            "replies as bytes, which the legacy driver does not have",
-        ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "impl ReplyReader<RawReply>",
-            "replies as bytes, which the legacy driver does not have",
-        ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "impl<R> Clone for ReplyReader<",
-            "replies as bytes, which the legacy driver does not have",
-        ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "impl<R> fmt::Debug for ReplyReader<",
-            "replies as bytes, which the legacy driver does not have",
-        ),
-        (
-            "crates/zmqv2-client/src/outcome/reply_reader.rs",
-            "impl<R> ReplyReader<",
-            "replies as bytes, which the legacy driver does not have",
-        ),
+        ("crates/zmqv2-client/src/outcome/mod.rs", "pub(crate) fn into_raw(", "replies as bytes"),
         ("crates/zmqv2-client/src/outcome/receiver_answer.rs", "pub(crate) fn outcome(", "acknowledgements"),
         ("crates/zmqv2-client/src/io/driver/answers.rs", "fn read(", "calls that do not block, and casts"),
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "pub(crate) fn dispatch(", "runs requests as well"),
@@ -277,7 +248,7 @@ mod tests {
             for path in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 if path.is_dir() {
-                    // Servers that answer later have no counterpart in the legacy driver.
+                    // Servers that answer later, and replies as bytes, have no counterpart in the legacy driver.
                     if !["asynchronous", "bin", "config", "pull", "tests"].contains(&name.as_str()) {
                         dirs.push(path);
                     }
@@ -302,6 +273,8 @@ mod tests {
             importing |= ["use ", "pub use ", "mod ", "pub mod "].iter().any(|start| code.starts_with(start));
             // Every second part is a string literal.
             let names: String = code.split('"').step_by(2).collect::<String>().to_lowercase();
+            // The legacy driver has no replies as bytes.
+            let names = names.replace("rawreply", "").replace("raw_reply", "");
             if is_code(line) && !importing && ["reply", "replies"].iter().any(|word| names.contains(word)) {
                 numbers.push(number);
             }

@@ -16,7 +16,7 @@ use crate::io::waiting::SentNow;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
-use crate::outcome::reply_reader::ReplyReader;
+use crate::outcome::result_reader::ResultReader;
 use crate::outcome::send_error::SendError;
 use crate::routing::directory::Asked;
 use crate::routing::route::Route;
@@ -38,7 +38,7 @@ pub struct CallFuture<R>(DetailedCallFuture<R>);
 #[derive(Debug)]
 pub struct DetailedCallFuture<R> {
     send: Sending<SentMessage>,
-    reader: Option<ReplyReader<R>>,
+    reader: Option<ResultReader<R>>,
     handle: Option<CallHandle<R>>,
 }
 
@@ -74,13 +74,13 @@ enum Stage<T> {
 }
 
 impl<R> CallFuture<R> {
-    pub(crate) fn new(client: &Arc<RpcClient>, draft: Result<Draft, SendError>, reader: ReplyReader<R>) -> Self {
+    pub(crate) fn new(client: &Arc<RpcClient>, draft: Result<Draft, SendError>, reader: ResultReader<R>) -> Self {
         Self(DetailedCallFuture::new(client, draft, reader))
     }
 }
 
 impl<R> DetailedCallFuture<R> {
-    pub(crate) fn new(client: &Arc<RpcClient>, draft: Result<Draft, SendError>, reader: ReplyReader<R>) -> Self {
+    pub(crate) fn new(client: &Arc<RpcClient>, draft: Result<Draft, SendError>, reader: ResultReader<R>) -> Self {
         Self { send: Sending::single(client, draft), reader: Some(reader), handle: None }
     }
 }

@@ -14,7 +14,7 @@ use crate::io::queue::IoQueue;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::completion::CompletionReceiver;
-use crate::outcome::reply_reader::ReplyReader;
+use crate::outcome::result_reader::ResultReader;
 use crate::outcome::{Completion, Outcome};
 
 /// A message with one receiver that the I/O thread has.
@@ -115,11 +115,11 @@ pub struct CallHandle<R> {
     id: MessageId,
     receiver: CompletionReceiver,
     queue: Weak<IoQueue>,
-    reader: ReplyReader<R>,
+    reader: ResultReader<R>,
 }
 
 impl<R> CallHandle<R> {
-    pub(crate) fn new(sent: SentMessage, reader: ReplyReader<R>) -> Self {
+    pub(crate) fn new(sent: SentMessage, reader: ResultReader<R>) -> Self {
         let SentMessage { id, receiver, queue } = sent;
         Self { id, receiver, queue: Arc::downgrade(&queue), reader }
     }

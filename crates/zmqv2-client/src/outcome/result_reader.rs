@@ -12,7 +12,7 @@ use crate::outcome::call_error::CallError;
 use crate::outcome::raw_reply::RawReply;
 
 /// Reads the reply to a call, and knows what its errors name.
-pub(crate) struct ReplyReader<R> {
+pub(crate) struct ResultReader<R> {
     /// `None`: the method is in a ready body.
     method: Option<MethodName>,
     target: Arc<Target>,
@@ -20,7 +20,7 @@ pub(crate) struct ReplyReader<R> {
     read: fn(&Self, Completion) -> Result<Answered<R>, CallError>,
 }
 
-impl<R: DeserializeOwned> ReplyReader<R> {
+impl<R: DeserializeOwned> ResultReader<R> {
     /// Reads a result of `method`.
     pub(crate) fn typed(method: Option<MethodName>, target: &Arc<Target>, allowed_modules: &Arc<[String]>) -> Self {
         let read = |reader: &Self, completion: Completion| {
@@ -32,7 +32,7 @@ impl<R: DeserializeOwned> ReplyReader<R> {
     }
 }
 
-impl ReplyReader<RawReply> {
+impl ResultReader<RawReply> {
     /// Leaves the reply unread.
     pub(crate) fn raw(target: &Arc<Target>) -> Self {
         let read = |reader: &Self, completion: Completion| completion.into_raw(&reader.target);
@@ -40,7 +40,7 @@ impl ReplyReader<RawReply> {
     }
 }
 
-impl<R> ReplyReader<R> {
+impl<R> ResultReader<R> {
     pub(crate) fn read(&self, completion: Completion) -> Result<Answered<R>, CallError> {
         (self.read)(self, completion)
     }
@@ -50,7 +50,7 @@ impl<R> ReplyReader<R> {
     }
 }
 
-impl<R> Clone for ReplyReader<R> {
+impl<R> Clone for ResultReader<R> {
     fn clone(&self) -> Self {
         let Self { method, target, allowed_modules, read } = self;
         let (target, allowed_modules) = (Arc::clone(target), Arc::clone(allowed_modules));
@@ -58,9 +58,9 @@ impl<R> Clone for ReplyReader<R> {
     }
 }
 
-impl<R> fmt::Debug for ReplyReader<R> {
+impl<R> fmt::Debug for ResultReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, target, .. } = self;
-        f.debug_struct("ReplyReader").field("method", method).field("target", target).finish_non_exhaustive()
+        f.debug_struct("ResultReader").field("method", method).field("target", target).finish_non_exhaustive()
     }
 }
