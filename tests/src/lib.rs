@@ -26,7 +26,7 @@ pub use harness::namespaces::in_namespaces;
 pub use harness::private_network::PrivateNetwork;
 pub use harness::process::{Finished, Process};
 pub use harness::redis::{cluster as redis_cluster, newcomers as redis_newcomers, server as redis_server};
-pub use harness::{fork, gate, kernel, notifications, relay, skip, zmtp};
+pub use harness::{fork, gate, kernel, notifications, relay, skip, terminal, zmtp};
 pub use measure::measured_process;
 pub use proof::journaled_run::{JournaledRun, Summary, TOPIC, acceptance_times, stop_all};
 pub use proof::load::{CallRecord, Load, assert_undelayed, echo, spread};

@@ -1,15 +1,11 @@
 //! Proves for `zmqv2 bench`: every message counts once, no waiting time is left out of the latency,
 //! and it ends in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
+use zmqv2_tests::terminal::{Stream, run_at_terminal};
 use zmqv2_tests::{Cluster, Finished, Node, PATIENCE, Process, eventually, now};
 
 const FIELDS: [&str; 13] = [
@@ -224,28 +220,9 @@ fn a_terminal_shows_progress() {
     let cluster = Cluster::new(1, &["demo"]);
     let node = cluster.node(0);
     let (_broker, _server) = (node.broker(), node.serve("demo", "s1", &["--workers", "2"]));
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let path = ptsname(&terminal, Vec::new()).unwrap();
-    let its_side = || {
-        let path = std::ffi::OsStr::from_bytes(path.as_bytes());
-        OpenOptions::new().read(true).write(true).open(path).expect("the terminal")
-    };
-    let mut command = node.command("zmqv2", &["bench", "call", "demo", "--duration", "2.5", "--rate", "100", "--json"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(its_side()).spawn().unwrap();
-    // Otherwise this process keeps that side open, and the output never ends.
-    drop(command);
-    let mut shown = Vec::new();
-    let reader = std::thread::spawn(move || {
-        // When the other side is closed, reading ends with an error.
-        let _ = BufReader::new(File::from(terminal)).read_to_end(&mut shown);
-        String::from_utf8_lossy(&shown).into_owned()
-    });
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    assert!(child.wait().unwrap().success());
-    let shown = reader.join().unwrap();
+    let command = node.command("zmqv2", &["bench", "call", "demo", "--duration", "2.5", "--rate", "100", "--json"]);
+    let (status, shown, stdout) = run_at_terminal(command, Stream::Stderr);
+    assert!(status.success());
     result(&stdout);
     for part in ["\r\x1b[K1 s: ", "\r\x1b[K2 s: ", " ok, ", " in the last second", "p99 "] {
         assert!(shown.contains(part), "no {part:?} in {shown:?}");

@@ -13,6 +13,7 @@ pub mod private_network;
 pub mod process;
 pub mod redis;
 pub mod relay;
+pub mod terminal;
 pub mod zmtp;
 
 /// Prints that a test was skipped. With `ZMQV2_REQUIRE_ALL=1` a skip is a failure.

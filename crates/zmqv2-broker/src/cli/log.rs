@@ -1,13 +1,14 @@
 //! The log of the programs. It never blocks: see [`crate::log_queue`].
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use env_logger::{Target, WriteStyle};
 
+use super::shows_colors;
 use crate::log_queue::{self, QueueWriter};
 
 /// How long a program that ends waits for the reader of its last lines.
@@ -20,7 +21,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The operating system's reason why there is no thread for it.
 pub(super) fn start(level: log::LevelFilter) -> io::Result<()> {
     log_queue::start()?;
-    let style = if io::stderr().is_terminal() { WriteStyle::Always } else { WriteStyle::Never };
+    let style = if shows_colors(&io::stderr()) { WriteStyle::Always } else { WriteStyle::Never };
     // The level is that of the crate `log`, so that it can be changed later.
     let logger = env_logger::Builder::new()
         .filter_level(log::LevelFilter::Trace)

@@ -19,7 +19,7 @@ pub use flags::{CommonFlags, Setup};
 pub use launch::{LaunchFlags, launch};
 pub use log::hold_warnings_of_directory;
 pub use memory::keep_freed_memory;
-pub use output::{Unwritable, require_stdout, say, tell, write_stdout};
+pub use output::{Unwritable, require_stdout, say, shows_colors, tell, write_stdout};
 pub use reload::Reloader;
 pub use signals::{SignalHandler, on_stop_signal};
 pub use state::StateReport;

@@ -2,7 +2,7 @@
 //! for people, and may have no reader.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -61,6 +61,14 @@ pub fn require_stdout() -> Result<(), Unwritable> {
         Ok(_) => Ok(()),
         Err(error) => Err(Unwritable(error.into())),
     }
+}
+
+/// Whether text for `stream` is coloured: it is a terminal that has colours (`TERM` is set and not
+/// `dumb`), and `NO_COLOR` is not set or empty.
+#[must_use]
+pub fn shows_colors(stream: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !refused && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Writes a line to stderr, behind the lines of the log. Does not wait for the reader once the log

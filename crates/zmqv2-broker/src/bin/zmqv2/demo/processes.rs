@@ -1,95 +1,42 @@
-//! `zmqv2 demo`: broker, servers and clients on one machine, each in its own process.
+//! The processes of the demo.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::process::{Pid, Signal, kill_process};
-use zmqv2_broker::cli::{CommonFlags, Failure, on_stop_signal, say};
-use zmqv2_proto::config::{LONGEST_SOCKET_NAME_BYTES, MAX_SOCKET_PATH_BYTES};
 
+use super::PATIENCE;
+use super::screen::{Line, Screen};
 use crate::serve::now;
 use crate::serve::shell_command::end_of;
 
-/// The longest time of one step on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The flags of the demo's node, with their options and values.
+pub(super) const NODE_FLAGS: [(&str, &str, &str); 2] =
+    [("--host", "rpc_zmq_host", "demo-node"), ("--matchmaker", "rpc_zmq_matchmaker", "local")];
 
-pub(crate) fn run(common: &CommonFlags) -> Result<(), Failure> {
-    // Loaded only to report its errors: the demo uses its own ports and directories.
-    common.setup(log::LevelFilter::Warn)?;
-    let children = Children::default();
-    let to_stop = children.clone();
-    // Without its children the demo fails at the next step, and cleans up.
-    on_stop_signal(move || to_stop.stop())?;
-    let result = demo(&children);
-    let interrupted = children.lock().interrupted;
-    Ok(if interrupted { result.context("interrupted") } else { result }?)
-}
-
-fn demo(children: &Children) -> anyhow::Result<()> {
-    let started = now();
-    let dir = tempfile::Builder::new().prefix("zmqv2-demo-").tempdir().context("cannot make a temporary directory")?;
-    let longest = MAX_SOCKET_PATH_BYTES - LONGEST_SOCKET_NAME_BYTES - 1;
-    let length = dir.path().as_os_str().len();
-    ensure!(
-        length <= longest,
-        "the path of the temporary directory {} has {length} bytes, sockets in it allow {longest}: set TMPDIR to a shorter one",
-        dir.path().display()
-    );
-    let demo = Demo { program: std::env::current_exe()?, dir: dir.path().to_owned(), children: children.clone() };
-
-    say("one broker, two servers of the topic \"demo\", and clients, each in its own process")?;
-    let broker = demo.start("broker", &["broker", "--port", "0", "--bind", "127.0.0.1"])?;
-    let server = |name| demo.start(name, &["serve", "demo", "--server", name, "--workers", "2"]);
-    let (alpha, beta) = (server("alpha")?, server("beta")?);
-
-    say("\ncalls to the topic reach its servers in turn:")?;
-    for n in 1..=4 {
-        demo.run(&["call", "demo", "echo", &format!("{{\"n\": {n}}}"), "--verbose"], 0)?;
-    }
-    say("\na call to one server only:")?;
-    demo.run(&["call", "demo", "echo", "\"only for beta\"", "--server", "beta", "--verbose"], 0)?;
-    say("\na remote error, a topic without servers, and a slow server: each caller learns the outcome:")?;
-    demo.run(&["call", "demo", "fail", "\"as asked\""], 3)?;
-    demo.run(&["call", "nobody", "echo"], 4)?;
-    demo.run(&["call", "demo", "sleep", "5", "--timeout", "0.3"], 5)?;
-    say("\na cast has no result, but its sender learns which server accepted it; a fanout goes to every server:")?;
-    demo.run(&["cast", "demo", "echo", "\"for one of you\""], 0)?;
-    demo.run(&["fanout", "demo", "echo", "\"for all of you\""], 0)?;
-    say("\na notification is kept until there is a listener, and then one listener of each pool gets it:")?;
-    demo.run(&["notify", "events", "demo.early", "{\"n\": 1}"], 0)?;
-    let mut listener = demo.start("listener", &["listen", "events"])?;
-    demo.run(&["notify", "events", "demo.late", "{\"n\": 2}"], 0)?;
-    listener.show_lines(2)?;
-
-    say("\nstopping the servers, then the broker; each finishes its requests first:")?;
-    for process in [listener, alpha, beta, broker] {
-        process.stop()?;
-    }
-    say(format_args!("done in {:.1} s", now().saturating_duration_since(started).as_secs_f64()))?;
-    Ok(())
-}
-
-struct Demo {
+/// The node of the demo. Its socket directory is a temporary one.
+pub(super) struct Node {
     program: PathBuf,
     dir: PathBuf,
     children: Children,
+    screen: Screen,
 }
 
-struct Process {
+pub(super) struct Process {
     name: String,
     child: Child,
     output: Option<Receiver<String>>,
     children: Children,
+    screen: Screen,
 }
 
 /// The running processes, for the thread that receives signals.
 #[derive(Clone, Default)]
-struct Children(Arc<Mutex<Running>>);
+pub(super) struct Children(Arc<Mutex<Running>>);
 
 #[derive(Default)]
 struct Running {
@@ -102,7 +49,12 @@ impl Children {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop(&self) {
+    /// Whether a signal asked the demo to end.
+    pub(super) fn interrupted(&self) -> bool {
+        self.lock().interrupted
+    }
+
+    pub(super) fn stop(&self) {
         let mut running = self.lock();
         running.interrupted = true;
         for process in running.processes.drain(..) {
@@ -112,10 +64,17 @@ impl Children {
     }
 }
 
-impl Demo {
+impl Node {
+    pub(super) fn new(dir: &Path, children: &Children, screen: Screen) -> anyhow::Result<Self> {
+        Ok(Self { program: std::env::current_exe()?, dir: dir.to_owned(), children: children.clone(), screen })
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).arg("--ipc-dir").arg(&self.dir).args(["--host", "demo-node", "--matchmaker", "local"]);
+        command.args(arguments).arg("--ipc-dir").arg(&self.dir);
+        for (flag, _, value) in NODE_FLAGS {
+            command.args([flag, value]);
+        }
         // The environment may configure real nodes, not these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OS_")) {
             command.env_remove(name);
@@ -124,7 +83,8 @@ impl Demo {
         command
     }
 
-    fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+    /// Starts a process, and waits until it is ready.
+    pub(super) fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let began = now();
         let mut command = self.command(arguments);
         let child = command
@@ -132,7 +92,8 @@ impl Demo {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let mut process = Process { name: name.to_owned(), child, output: None, children: self.children.clone() };
+        let (children, screen) = (self.children.clone(), self.screen);
+        let mut process = Process { name: name.to_owned(), child, output: None, children, screen };
         {
             let mut running = self.children.lock();
             ensure!(!running.interrupted, "stopped before {name} was started");
@@ -142,18 +103,21 @@ impl Demo {
         let stderr = lines(process.child.stderr.take().context("no stderr")?);
         let line = ready_line(&stderr).with_context(|| format!("{name} did not get ready"))?;
         let took = now().saturating_duration_since(began).as_millis();
-        say(format_args!("  {name} (process {}): {line} after {took} ms", process.child.id()))?;
+        screen.say(Line::Event, &format!("{name} (process {}), after {took} ms:", process.child.id()))?;
+        screen.say(Line::Output, &line)?;
         Ok(process)
     }
 
-    fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
+    /// Runs a command to its end, and shows it with its output.
+    pub(super) fn run(&self, arguments: &[&str], expected: i32) -> anyhow::Result<()> {
         let output = self.command(arguments).output().context("cannot start a client")?;
         let shown: Vec<_> =
             arguments.iter().filter(|word| **word != "--verbose").map(|word| shell_word(word)).collect();
-        say(format_args!("  zmqv2 {}", shown.join(" ")))?;
+        self.screen.say(Line::Command, &format!("zmqv2 {}", shown.join(" ")))?;
+        let kind = if output.status.success() { Line::Output } else { Line::Error };
         for text in [&output.stdout, &output.stderr] {
             for line in String::from_utf8_lossy(text).lines() {
-                say(format_args!("    {line}"))?;
+                self.screen.say(kind, line)?;
             }
         }
         ensure!(output.status.code() == Some(expected), "expected exit code {expected}, got {}", output.status);
@@ -168,17 +132,20 @@ impl Process {
         self.children.lock().processes.retain(|pid| *pid != own);
     }
 
-    fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
+    /// Shows the next lines that the process prints.
+    pub(super) fn show_lines(&mut self, count: usize) -> anyhow::Result<()> {
         let output = self.output.as_ref().context("no stdout")?;
-        say(format_args!("  {} prints", self.name))?;
+        self.screen.say(Line::Event, &format!("{} prints", self.name))?;
         for _ in 0..count {
             let line = output.recv_timeout(PATIENCE);
-            say(format_args!("    {}", line.with_context(|| format!("{} printed nothing more", self.name))?))?;
+            let line = line.with_context(|| format!("{} printed nothing more", self.name))?;
+            self.screen.say(Line::Output, &line)?;
         }
         Ok(())
     }
 
-    fn stop(mut self) -> anyhow::Result<()> {
+    /// Asks the process to end, and waits until it has.
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
         self.forget();
         kill_process(Pid::from_child(&self.child), Signal::TERM)
             .with_context(|| format!("cannot stop {}", self.name))?;
@@ -188,7 +155,7 @@ impl Process {
         }
         let (name, id, status) = (&self.name, self.child.id(), self.child.wait()?);
         ensure!(status.success(), "{name} ended with {status}");
-        Ok(say(format_args!("  {name} (process {id}) ended, {status}"))?)
+        Ok(self.screen.say(Line::Event, &format!("{name} (process {id}) ended, {status}"))?)
     }
 }
 
