@@ -139,7 +139,8 @@ fn failures_are_counted_by_kind_and_decide_the_exit_code() {
     // More workers than sleeping calls, so that none waits for a worker until it expires.
     let server = node.serve("demo", "s1", &["--workers", "32"]);
     run(&["call", "demo", "fail"], 3, "errors", "remote error: ");
-    run(&["call", "demo", "sleep", "--timeout", "1", "--concurrency", "2"], 5, "timeouts", "Timeout: ");
+    // A call of `sleep` takes a second.
+    run(&["call", "demo", "sleep", "--timeout", "0.4", "--concurrency", "2"], 5, "timeouts", "Timeout: ");
     drop((server, broker));
 }
 

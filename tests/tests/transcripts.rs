@@ -27,7 +27,7 @@ const HELD_ELSEWHERE: [(&str, &str); 4] = [
     ("reliability", "checked.rs"),
 ];
 /// The languages of blocks that are no commands.
-const OTHER_LANGUAGES: [&str; 4] = ["ini", "json", "rust", "text"];
+const OTHER_LANGUAGES: [&str; 5] = ["ini", "json", "rust", "text", "toml"];
 const WITH_REDIS: &str = "run with Redis";
 const NOT_RUN: &str = "not run: ";
 /// The exit code of a script whose command did not print `ready` in time.
