@@ -21,6 +21,8 @@ use zmqv2_tests::{PATIENCE, kernel, now, wait_until};
 
 /// A cast that took longer than this has waited for room.
 const SLOWED: Duration = Duration::from_millis(1);
+/// A message that was sent later than this, in milliseconds, after its line has a line of its own.
+const POSTPONED: u64 = 50;
 
 /// How far a client with a rate may be behind.
 const CATCH_UP: Duration = Duration::from_millis(500);
@@ -237,6 +239,12 @@ impl JournaledClient {
                 notifier.info(&context, "run", &payload).map(|handle| Pending::Notify { number, at, handle })
             }
         };
+        // The client counts the timeout from a moment between the line above and now. A process that is
+        // stopped in between sends later than the line says.
+        let expires_by = Ttl::monotonic_millis() + self.timeout.as_millis() as u64;
+        if expires > 0 && expires_by > expires + POSTPONED {
+            self.journal.write(&Record::Postponed(number, expires_by));
+        }
         self.slowed += u64::from(started.elapsed() > SLOWED);
         match taken {
             Ok(_) if dropped => self.ended(number, Ttl::monotonic_millis(), Outcome::Dropped),

@@ -106,7 +106,7 @@ impl AsyncRpcClient {
     /// ```
     ///
     /// # Errors
-    /// [`SendError`](crate::SendError): nothing was sent.
+    /// [`SendError`]: nothing was sent.
     pub fn cast(
         &self,
         context: &RequestContext,
@@ -119,7 +119,7 @@ impl AsyncRpcClient {
     /// Like [`RpcClient::fanout`]: gives a handle as soon as the client has the messages.
     ///
     /// # Errors
-    /// [`SendError`](crate::SendError): nothing was sent.
+    /// [`SendError`]: nothing was sent.
     pub fn fanout(
         &self,
         context: &RequestContext,

@@ -67,7 +67,7 @@ impl AsyncNotifier {
     /// Like [`Notifier::notify`].
     ///
     /// # Errors
-    /// [`SendError`](crate::SendError): nothing was sent to any of the topics.
+    /// [`SendError`]: nothing was sent to any of the topics.
     pub fn notify(
         &self,
         context: &RequestContext,

@@ -233,7 +233,12 @@ fn nothing_begins_to_run_after_its_time_to_live() {
     let client = "client c 0; cast 1 1000; ended 1 9 unacknowledged sent; end";
     clean(&[client, "server s n r 1; ran c 1 0 1000; end"]);
     breaks(Rule::InTime, &[client, "server s n r 1; ran c 1 0 1251; end"]);
+    // Its client was stopped before it sent the message.
+    let client = "client c 0; cast 1 1000; postponed 1 3000; ended 1 9 unacknowledged sent; end";
+    clean(&[client, "server s n r 1; ran c 1 0 3250; end"]);
+    breaks(Rule::InTime, &[client, "server s n r 1; ran c 1 0 3251; end"]);
     // Its worker had checked it when the process was stopped.
+    let client = "client c 0; cast 1 1000; ended 1 9 unacknowledged sent; end";
     let late = [client, "server s n r 1; ran c 1 0 3900; end"];
     let frozen = |from, until| check_texts(&late, &Expected::nothing().frozen("s", from, until));
     frozen(900, 3800).assert_clean();

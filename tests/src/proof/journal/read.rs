@@ -175,6 +175,10 @@ impl ClientJournal {
     fn take(&mut self, record: Record<Name>, line: u32) -> bool {
         match record {
             Record::Sent(verb, number, expires) => self.sent.push(SentMessage { verb, number, expires, line }),
+            Record::Postponed(number, expires) => match self.sent.iter_mut().rfind(|sent| sent.number == number) {
+                Some(sent) => sent.expires = expires,
+                None => return false,
+            },
             Record::Ended(number, at, outcome) => self.outcomes.push(ReportedOutcome { number, at, outcome, line }),
             Record::Observed(totals) => self.observed = Some(totals),
             Record::End => self.ended = true,

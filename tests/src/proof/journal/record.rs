@@ -40,6 +40,9 @@ pub enum Record<S> {
     /// A client is about to send message `.1`. From `.2` on it must not begin to run, in milliseconds
     /// of the machine's monotonic clock. 0 if nobody checks that.
     Sent(Verb, u64, u64),
+    /// The client was stopped between that line and the send of message `.0`. Its time to live ends at
+    /// `.1` at the latest.
+    Postponed(u64, u64),
     /// The outcome of a message, and when the client learnt it, in milliseconds of the machine's
     /// monotonic clock.
     Ended(u64, u64, Outcome<S>),
@@ -118,6 +121,7 @@ impl<S> Record<S> {
                 Record::Server { server: name(server), node: name(node), run: name(run), workers }
             }
             Self::Sent(verb, number, expires) => Record::Sent(verb, number, expires),
+            Self::Postponed(number, expires) => Record::Postponed(number, expires),
             Self::Ended(number, at, outcome) => Record::Ended(number, at, outcome.map(name)),
             Self::Observed(totals) => Record::Observed(totals),
             Self::Ran(client, number, delivery, at) => Record::Ran(name(client), number, delivery, at),
@@ -168,6 +172,7 @@ impl<S: fmt::Display> fmt::Display for Record<S> {
             Self::Server { server, node, run, workers } => write!(f, "server {server} {node} {run} {workers}"),
             Self::Sent(verb, number, 0) => write!(f, "{verb} {number}"),
             Self::Sent(verb, number, expires) => write!(f, "{verb} {number} {expires}"),
+            Self::Postponed(number, expires) => write!(f, "postponed {number} {expires}"),
             Self::Ended(number, at, outcome) => write!(f, "ended {number} {at} {outcome}"),
             Self::Observed([acked, refused, unacknowledged]) => {
                 write!(f, "observed {acked} {refused} {unacknowledged}")
@@ -282,6 +287,7 @@ impl<'a> Record<&'a str> {
                 run: words.word()?,
                 workers: words.number()?,
             },
+            "postponed" => Self::Postponed(words.number()?, words.number()?),
             "ended" => Self::Ended(words.number()?, words.number()?, words.outcome()?),
             "observed" => Self::Observed([words.number()?, words.number()?, words.number()?]),
             "ran" => Self::Ran(words.word()?, words.number()?, words.number_or_0()?, words.number_or_0()?),
@@ -329,6 +335,7 @@ mod tests {
             Record::Server { server: "s", node: "n", run: "r", workers: 1 },
             Record::Observed([1, 2, 3]),
             Record::Sent(Verb::Cast, 8, 900),
+            Record::Postponed(8, 1200),
             Record::Ran("c", 5, 0, 0),
             Record::Ran("c", 5, 2, 0),
             Record::Ran("c", 5, 0, 850),
