@@ -71,7 +71,7 @@ pub(crate) fn cause_of(error: &TransportError) -> Option<NoConnection> {
 /// `connect_by`: in the middle, so that most connections are there by then, and the cause is known in
 /// time.
 pub(crate) fn observation_at(now: Instant, connect_by: Instant) -> Instant {
-    now + connect_by.saturating_duration_since(now).min(LATEST_OBSERVATION * 2) / 2
+    deadline(now, connect_by.saturating_duration_since(now).min(LATEST_OBSERVATION * 2) / 2)
 }
 
 impl NodeHealth {
