@@ -187,6 +187,18 @@ fn requests_that_are_too_late_or_are_no_requests_are_refused() {
     until("its time has ended", || now() > end);
     assert!(server.poll(9, Duration::ZERO).is_empty());
     assert_eq!(broker.answer(0).header.reason, Some(Reason::Expired));
+    // A poll that goes on waiting keeps none of them.
+    broker.deliver(0, &late, &question(1));
+    until("it has come again", || is_readable(&server));
+    let end = now() + Duration::from_millis(50);
+    until("its time has ended again", || now() > end);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| one(&server));
+        assert_eq!(broker.answer(0).header.reason, Some(Reason::Expired));
+        broker.deliver(0, &request(Kind::Call, 7), &question(7));
+        drop(waits.join().unwrap());
+        assert_eq!(broker.answer(0).summary(), (Kind::Call, 7, 0));
+    });
     broker.deliver(0, &request(Kind::Reply, 2), b"{}");
     assert_eq!(broker.answer(0).header.reason, Some(Reason::Malformed));
     broker.deliver(0, &support::delivery(3), &body(Priority::Info, "e"));

@@ -55,38 +55,31 @@ impl<G: Gate> PullQueue<G> {
     /// `timeout`, or until the drain begins. Requests whose time has ended meanwhile are left out.
     pub(super) fn poll(&self, most: usize, timeout: Duration) -> Vec<Deferred> {
         let end_at = deadline(now(), timeout);
-        let mut taken = Vec::new();
-        let mut late = Vec::new();
         let mut state = self.lock();
-        while taken.is_empty() && most > 0 {
+        loop {
             let now = now();
-            while taken.len() < most
-                && let Some(request) = state.requests.pop_front()
-            {
-                let to = if request.deadline <= now { &mut late } else { &mut taken };
-                to.push(request);
+            let count = most.min(state.requests.len());
+            let polled = state.requests.drain(..count);
+            let (taken, late): (Vec<_>, Vec<_>) = polled.partition(|request| request.deadline > now);
+            if state.requests.is_empty() && !state.draining {
+                self.readable.clear();
             }
-            if !taken.is_empty() {
-                break;
-            }
-            if state.draining {
+            if !late.is_empty() {
+                // Before any wait: each of them has a place.
+                drop(state);
+                late.into_iter().for_each(|request| self.gate.expired(request));
+                state = self.lock();
+            } else if taken.is_empty() && most > 0 && state.draining {
                 state.closed = true;
-                break;
             }
             let left = end_at.saturating_duration_since(now);
-            if left.is_zero() {
-                break;
+            if !taken.is_empty() || most == 0 || state.closed || left.is_zero() {
+                return taken;
             }
-            state = self.came.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if state.requests.is_empty() && !state.draining {
+                state = self.came.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
-        if state.requests.is_empty() && !state.draining {
-            self.readable.clear();
-        }
-        drop(state);
-        for request in late {
-            self.gate.expired(request);
-        }
-        taken
     }
 
     /// Ends the wait of every poll.
