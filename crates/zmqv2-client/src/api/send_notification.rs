@@ -71,6 +71,7 @@ pub(super) struct NotificationDraft {
     pub(super) id: MessageId,
     pub(super) started: Instant,
     delivery: DeliveryOptions,
+    flags: Flags,
     /// The target of the first topic, for errors.
     pub(super) target: Arc<Target>,
     pub(super) topics: Vec<TopicDraft>,
@@ -152,7 +153,11 @@ impl NotificationDraft {
             Some(first) => Arc::clone(&first.target),
             None => Arc::new(Target::new(exchange.clone(), priority.topic(&Topic::new(DEFAULT_TOPIC)?)?)),
         };
-        Ok(Self { id, started, delivery, target, topics })
+        let mut flags = if notifier.options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        if notifier.options.until_stored {
+            flags = flags.with(Flags::ANSWER_STORED);
+        }
+        Ok(Self { id, started, delivery, flags, target, topics })
     }
 
     /// Encodes the body for each topic.
@@ -206,7 +211,7 @@ impl Messages {
         }
         let expected = |pool: &Option<_>| pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
         self.parts.extend(pools.iter().map(|(pool, _)| Part::new(topic.topic.clone(), None, expected(pool))));
-        self.messages.extend(pool_messages(pools, topic, draft.started, draft.delivery));
+        self.messages.extend(pool_messages(pools, draft, topic));
         Ok(())
     }
 
@@ -249,15 +254,15 @@ fn pools(
 /// The messages of one topic. They share the body, so only the first one counts its bytes.
 fn pool_messages(
     pools: Vec<Pool>,
-    draft: &TopicDraft,
-    started: Instant,
-    delivery: DeliveryOptions,
+    draft: &NotificationDraft,
+    topic: &TopicDraft,
 ) -> impl Iterator<Item = (Message, Route, DeliveryOptions)> {
-    let TopicDraft { target, id, body, counted, .. } = draft;
+    let &NotificationDraft { started, delivery, flags, .. } = draft;
+    let TopicDraft { target, id, body, counted, .. } = topic;
     let mut size = *counted;
     pools.into_iter().map(move |(pool, destinations)| {
         let mut header = Header::new(Kind::Notify, *id);
-        header.flags = if delivery.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        header.flags = flags;
         header.key = Some(target.key());
         header.server.clone_from(&pool);
         let header = header.encode();
