@@ -111,6 +111,7 @@ pub use routing::node_health::FIRST_PROBE_AFTER;
 // The types of other crates in this interface, so that a program needs only this crate.
 pub use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
 pub use zmqv2_proto::config::{self, Config, IpcDirError};
+pub use zmqv2_proto::observe::TraceParent;
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, Avoid, BodyError, Exchange, Failure, InvalidAddress, InvalidName, InvalidVersion, MessageId, Namespace,

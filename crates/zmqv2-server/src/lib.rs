@@ -67,7 +67,7 @@ pub use runtime::cancellation::Cancellation;
 // The types of zmqv2-proto in this interface, so that a program needs only this crate.
 pub use zmqv2_proto::config::{self, Config, IpcDirError};
 pub use zmqv2_proto::control::MAX_WORKERS;
-pub use zmqv2_proto::observe::Verb;
+pub use zmqv2_proto::observe::{TraceParent, Verb};
 pub use zmqv2_proto::service::{Call, MethodError, MethodResult};
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{

@@ -45,7 +45,7 @@ impl RpcClient {
         let content = |last| Content::<()>::Body(if last { std::mem::take(&mut body) } else { body.clone() });
         let mut around = self.interceptors().before_body(Verb::Call, &self.options.target)?;
         let result = self.call_blocking(content, &self.raw_reader());
-        if result.as_ref().is_ok_and(|reply| reply.value.is_failure()) {
+        if result.as_ref().is_ok_and(|answered| answered.value.is_failure()) {
             around.end(EndResult::Failed, None);
         }
         around.returned(&result);

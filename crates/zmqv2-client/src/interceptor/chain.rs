@@ -73,7 +73,7 @@ impl Interceptors {
                     return Err(SendError::Intercepted { target: Box::new(message.target.clone()), source });
                 }
                 Err(_) => {
-                    log::error!("an interceptor panicked before a {} to {}", message.verb.as_str(), message.target)
+                    log::error!("an interceptor panicked before a {} to {}", message.verb.as_str(), message.target);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl Around {
         if self.is_empty() {
             return;
         }
-        let attempt = completion.result.as_ref().ok().map(|answer| answer.attempt.saturating_add(1));
+        let attempt = completion.result.as_ref().ok().map(|answer| answer.attempt);
         match &completion.result {
             _ if !is_call => self.end(EndResult::Outcomes(&[completion.outcome()]), attempt),
             Ok(answer) => match &answer.kind {
