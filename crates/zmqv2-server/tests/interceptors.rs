@@ -53,10 +53,7 @@ fn check(broker: &Broker, ends: &Receiver<String>) {
 
     broker.deliver(0, &request(Kind::Call, 2), &body("secret"));
     let refused = broker.answer(0).body;
-    let failure = match Reply::decode::<()>(&refused).unwrap() {
-        Err(failure) => failure,
-        Ok(()) => panic!("secret ran"),
-    };
+    let Err(failure) = Reply::decode::<()>(&refused).unwrap() else { panic!("secret ran") };
     assert_eq!((failure.class.as_str(), failure.message.as_str()), ("Forbidden", "the method secret is for nobody"));
 
     broker.deliver(0, &request(Kind::Call, 3), &body("missing"));
@@ -111,7 +108,7 @@ impl Executor for Impatient {
 #[test]
 fn an_interceptor_sees_that_an_executor_dropped_a_handler() {
     let (dir, (sender, ends)) = (TempDir::new().unwrap(), unbounded());
-    let methods = AsyncMethods::new().method("wait", async |(): ()| Ok(std::future::pending::<()>().await)).unwrap();
+    let methods = AsyncMethods::new().method("wait", async |(): ()| Ok(std::future::pending::<u32>().await)).unwrap();
     let builder = AsyncRpcServer::builder(target(), Impatient).ipc_dir(dir.path());
     let _server = builder.endpoint(methods).interceptor(Guard(sender)).start().unwrap();
     let broker = Broker::start(dir.path());
