@@ -37,6 +37,7 @@
 mod asynchronous;
 mod error;
 mod handler_error;
+mod interceptor;
 mod listener;
 mod pull;
 mod rpc;
@@ -45,6 +46,7 @@ mod runtime;
 pub use asynchronous::{AsyncEndpoint, AsyncMethods, AsyncRpcServer, AsyncRpcServerBuilder, BoxFuture, Executor};
 pub use error::ServerError;
 pub use handler_error::HandlerError;
+pub use interceptor::{Ended, Interceptor, RunOutcome};
 pub use listener::{
     BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,

@@ -134,6 +134,40 @@ fn fanout(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Er
     Ok(())
 }
 
+mod interceptors {
+    use super::*;
+
+    // snippet: an_interceptor
+    use zmqv2_server::{Ended, Incoming, Interceptor};
+
+    struct Guard;
+
+    impl Interceptor for Guard {
+        fn before(&self, incoming: &mut Incoming) -> Result<(), HandlerError> {
+            if incoming.context().get("auth_token").is_none() {
+                return Err(HandlerError::new("my.auth", "Unauthorized", "the context has no auth_token"));
+            }
+            let context = std::mem::take(&mut incoming.request.context);
+            incoming.request.context = context.with("checked", true); // for the method
+            Ok(())
+        }
+
+        fn after(&self, ended: &Ended<'_>) {
+            println!("{} took {:?}: {:?}", ended.incoming.method(), ended.duration, ended.outcome);
+        }
+    }
+
+    fn serve(methods: Methods) -> Result<RpcServer, Box<dyn Error>> {
+        let target = Target::topic("calculator")?;
+        Ok(RpcServer::builder(target).endpoint(methods).interceptor(Guard).start()?)
+    }
+    // end
+
+    pub(super) fn compile() {
+        let _ = serve;
+    }
+}
+
 fn serving() -> Result<(), Box<dyn Error>> {
     // snippet: serving
     let methods = Methods::new()
@@ -342,6 +376,7 @@ mod services {
 
 /// A function that nobody names would be a warning.
 pub(crate) fn compile() {
+    interceptors::compile();
     let _ = (calls, casts, asynchronous, fanout, serving, notifications, testing::limits);
     services::compile();
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use zmqv2_proto::{Flags, Kind, Reason, Refusal};
 
 use super::executor::BoxFuture;
+use crate::interceptor::{Begun, Interceptors, RunOutcome};
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::ended::{cast_ended, reply_of};
@@ -23,6 +24,8 @@ pub(super) struct RunningHandler {
     pub(super) incoming: Arc<Incoming>,
     /// `None` once it was answered.
     pub(super) request: Option<Deferred>,
+    /// What `before` has run for. `None`: there are no interceptors, or `after` has run.
+    pub(super) around: Option<(Interceptors, Begun)>,
     pub(super) repeats: Arc<Repeats>,
     pub(super) counters: Arc<LiveCounters>,
     pub(super) begun: bool,
@@ -52,6 +55,9 @@ impl Future for RunningHandler {
 impl RunningHandler {
     fn end(&mut self, result: HandlerResult) {
         let Some(request) = self.request.take() else { return };
+        if let Some((interceptors, begun)) = self.around.take() {
+            interceptors.end(&begun, &self.incoming, &result);
+        }
         let may_repeat = request.header.flags.contains(Flags::MAY_REPEAT);
         if request.header.kind != Kind::Call {
             cast_ended(&self.incoming, result, &self.counters);
@@ -82,6 +88,9 @@ impl RunningHandler {
 impl Drop for RunningHandler {
     /// The executor has dropped it before its end.
     fn drop(&mut self) {
+        if let Some((interceptors, begun)) = self.around.take() {
+            interceptors.end_as(&begun, &self.incoming, RunOutcome::Dropped);
+        }
         let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         let id = request.header.id;
         if request.header.kind != Kind::Call {

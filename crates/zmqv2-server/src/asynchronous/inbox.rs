@@ -8,6 +8,7 @@ use zmqv2_proto::{Kind, Request};
 use super::endpoint::AsyncEndpoint;
 use super::executor::{BoxFuture, Executor};
 use super::handler::RunningHandler;
+use crate::interceptor::Interceptors;
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::{Dispatcher, PING_METHOD};
@@ -21,6 +22,7 @@ use crate::runtime::worker::malformed_body;
 
 pub(super) struct AsyncInbox {
     pub(super) dispatcher: Dispatcher<Arc<dyn AsyncEndpoint>>,
+    pub(super) interceptors: Interceptors,
     pub(super) executor: Box<dyn Executor>,
     pub(super) repeats: Arc<Repeats>,
     pub(super) counters: Arc<LiveCounters>,
@@ -49,7 +51,7 @@ impl Inbox for AsyncInbox {
             Err(error) => return request.refuse(&malformed_body(&error)),
         };
         let (id, deadline, cancellation) = (request.header.id, request.deadline, request.cancellation());
-        let incoming = Arc::new(Incoming { request: decoded, id, deadline, cancellation });
+        let mut incoming = Incoming { request: decoded, id, deadline, cancellation };
         if kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
@@ -63,9 +65,19 @@ impl Inbox for AsyncInbox {
             request.acknowledge();
             self.repeats.answered(id, &None);
         }
-        let future = self.begin(&incoming);
+        let around = self.interceptors.begin(&mut incoming);
+        let incoming = Arc::new(incoming);
+        let (begun, refused) = match around {
+            Some((begun, passed)) => (Some((self.interceptors.clone(), begun)), passed.err()),
+            None => (None, None),
+        };
+        let future = match refused {
+            Some(error) => Box::pin(std::future::ready(Err(error))),
+            None => self.begin(&incoming),
+        };
         let (repeats, counters) = (Arc::clone(&self.repeats), Arc::clone(&self.counters));
-        let handler = RunningHandler { future, incoming, request: Some(request), repeats, counters, begun: false };
+        let request = Some(request);
+        let handler = RunningHandler { future, incoming, request, around: begun, repeats, counters, begun: false };
         // The thread that runs this is the only one that reads.
         let spawned = catch_unwind(AssertUnwindSafe(|| self.executor.spawn(Box::pin(handler))));
         if let Err(panic) = spawned {

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
+use crate::interceptor::Interceptors;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::ended::{cast_ended, refuse_cast, reply_of};
-use crate::rpc::endpoint::Incoming;
+use crate::rpc::endpoint::{HandlerResult, Incoming};
 use crate::rpc::wrong_kind;
 use crate::runtime::cancellation::{CancelFlag, Cancellation};
 use crate::runtime::running::Running;
@@ -19,6 +20,7 @@ use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to,
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) interceptors: Interceptors,
     pub(crate) repeated: RepeatedRequests,
     pub(crate) counters: Arc<LiveCounters>,
 }
@@ -48,7 +50,7 @@ impl Work for RpcWork {
             Kind::Call => Cancellation::of_call(deadline, flag),
             _ => Cancellation::default(),
         };
-        let incoming = Incoming { request, id: header.id, deadline, cancellation };
+        let mut incoming = Incoming { request, id: header.id, deadline, cancellation };
         if header.kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
@@ -65,7 +67,7 @@ impl Work for RpcWork {
             (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
             (_, Seen::New) => {
                 let _running = worker.running(Running::Method(incoming.method().clone()));
-                self.run_call(header, &incoming, may_repeat, worker)
+                self.run_call(header, &mut incoming, may_repeat, worker)
             }
             (_, Seen::Answered(answer)) => repeat(header, answer),
             (_, Seen::Running) => {
@@ -76,9 +78,9 @@ impl Work for RpcWork {
     }
 
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
-        for Cast { incoming, may_repeat } in accepted {
+        for Cast { mut incoming, may_repeat } in accepted {
             let running = worker.running(Running::Method(incoming.method().clone()));
-            let result = self.dispatcher.dispatch(&incoming);
+            let result = self.run_method(&mut incoming);
             drop(running);
             cast_ended(&incoming, result, &self.counters);
             if may_repeat {
@@ -90,14 +92,19 @@ impl Work for RpcWork {
 }
 
 impl RpcWork {
+    fn run_method(&self, incoming: &mut Incoming) -> HandlerResult {
+        self.interceptors.around(incoming, |incoming| self.dispatcher.dispatch(incoming))
+    }
+
     fn run_call(
         &self,
         header: &Header,
-        incoming: &Incoming,
+        incoming: &mut Incoming,
         may_repeat: bool,
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
-        let (reply, flags) = reply_of(incoming.method(), self.dispatcher.dispatch(incoming), &self.counters);
+        let result = self.run_method(incoming);
+        let (reply, flags) = reply_of(incoming.method(), result, &self.counters);
         let written = Self::write(incoming, &reply, worker);
         if may_repeat {
             // A handler that fails because it was cancelled has no answer for a caller that has come

@@ -206,6 +206,7 @@ mod tests {
         ("crates/zmqv2-client/src/outcome/mod.rs", "pub(crate) fn into_raw(", "replies as bytes"),
         ("crates/zmqv2-client/src/outcome/receiver_answer.rs", "pub(crate) fn outcome(", "acknowledgements"),
         ("crates/zmqv2-client/src/io/driver/answers.rs", "fn read(", "calls that do not block, and casts"),
+        ("crates/zmqv2-server/src/interceptor.rs", "fn of(", "tells interceptors how a request ended"),
         ("crates/zmqv2-server/src/rpc/dispatcher.rs", "pub(crate) fn dispatch(", "runs requests as well"),
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn cast_ended(", "ends casts"),
         ("crates/zmqv2-server/src/rpc/ended.rs", "pub(crate) fn reply_of(", "counts and logs"),
