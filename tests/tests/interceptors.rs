@@ -191,6 +191,9 @@ fn an_async_server_has_the_same_interceptors() {
             zmqv2_server::reply(&incoming.context().get("from"))
         })
         .and_then(|methods| methods.method("refused", async |(): ()| Ok(())))
+        .and_then(|methods| {
+            methods.method("waits", async |(): ()| std::future::pending::<Result<(), HandlerError>>().await)
+        })
         .unwrap();
     let builder = AsyncRpcServer::builder(target("s"), runtime.handle().clone()).endpoint(methods);
     let builder = builder.interceptor(AtServer(at_server.clone())).config(node.config()).ipc_dir(&node.ipc_dir);
@@ -203,7 +206,13 @@ fn an_async_server_has_the_same_interceptors() {
     }
     assert_eq!(next(&served), "call context of openstack/t \"ab\": ok");
     refusals_are_typed(&client);
-    runtime.block_on(server.stop()).unwrap();
+    while served.try_recv().is_ok() {}
+    let waits = client.call_async::<()>(&RequestContext::new(), "waits", &()).unwrap();
+    assert_eq!(next(&served), "call waits of openstack/t \"ab\" begins");
+    assert_eq!(next(&served), "within");
+    drop(runtime);
+    assert_eq!(next(&served), "call waits of openstack/t \"ab\": failed");
+    waits.wait().unwrap_err();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use zmqv2_proto::{Flags, Kind, Reason, Refusal};
 
 use super::executor::BoxFuture;
+use crate::interceptor::EndResult;
 use crate::interceptor::chain::{Around, around_panicked};
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
@@ -89,6 +90,9 @@ impl Drop for RunningHandler {
     fn drop(&mut self) {
         let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         let id = request.header.id;
+        if self.begun {
+            self.around.end(EndResult::Failed(None), self.incoming.is_cancelled());
+        }
         if request.header.kind != Kind::Call {
             log::warn!("cast {id} of {}, which was acknowledged, was dropped by its executor", self.incoming.method());
             self.counters.failed_casts.add();

@@ -181,7 +181,8 @@ pub struct Ended<'a> {
 pub enum EndResult<'a> {
     /// The handler has returned a result, or has handled the notification.
     Succeeded,
-    /// The handler has failed or panicked. `None`: a handler of a notification, which counts as handled.
+    /// The handler has failed or panicked. `None`: the handler of a notification, which counts as
+    /// handled, or an asynchronous one that its executor has dropped.
     Failed(Option<&'a Failure>),
     /// The notification comes again.
     Requeued,
