@@ -36,15 +36,18 @@ def eventually(condition: Callable[[], Any], what: str = "") -> Any:
 class Broker:
     """A broker of this test."""
 
-    def __init__(self, directory: str, *flags: str) -> None:
+    def __init__(self, directory: str, *flags: str, port: int = 0) -> None:
         self.directory = directory
+        self.port = port
         self.flags = flags
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
-        command = [PROGRAMS / "zmqv2-broker", "--ipc-dir", self.directory, "--port", "0"]
-        self.process = subprocess.Popen([*command, *self.flags], stderr=subprocess.PIPE, text=True)
+        command = [PROGRAMS / "zmqv2-broker", "--ipc-dir", self.directory]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), *self.flags], stderr=subprocess.PIPE, text=True
+        )
         errors = self.process.stderr
         assert errors is not None
         before = []
