@@ -134,40 +134,6 @@ fn fanout(client: &RpcClient, context: &RequestContext) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-mod interceptors {
-    use super::*;
-
-    // snippet: an_interceptor
-    use zmqv2_server::{Ended, Incoming, Interceptor};
-
-    struct Guard;
-
-    impl Interceptor for Guard {
-        fn before(&self, incoming: &mut Incoming) -> Result<(), HandlerError> {
-            if incoming.context().get("auth_token").is_none() {
-                return Err(HandlerError::new("my.auth", "Unauthorized", "the context has no auth_token"));
-            }
-            let context = std::mem::take(&mut incoming.request.context);
-            incoming.request.context = context.with("checked", true); // for the method
-            Ok(())
-        }
-
-        fn after(&self, ended: &Ended<'_>) {
-            println!("{} took {:?}: {:?}", ended.incoming.method(), ended.duration, ended.outcome);
-        }
-    }
-
-    fn serve(methods: Methods) -> Result<RpcServer, Box<dyn Error>> {
-        let target = Target::topic("calculator")?;
-        Ok(RpcServer::builder(target).endpoint(methods).interceptor(Guard).start()?)
-    }
-    // end
-
-    pub(super) fn compile() {
-        let _ = serve;
-    }
-}
-
 fn serving() -> Result<(), Box<dyn Error>> {
     // snippet: serving
     let methods = Methods::new()
@@ -374,9 +340,80 @@ mod services {
     }
 }
 
+mod interceptors {
+    pub(super) mod client {
+        // snippet: interceptor-client
+        use zmqv2_client::{Ended, Interceptor, Outgoing, RefusedBy, RequestContext, RpcClient, Target};
+
+        struct Token(String);
+
+        impl Interceptor for Token {
+            type State = ();
+
+            fn before(&self, message: &mut Outgoing<'_>) -> Result<(), RefusedBy> {
+                message.extend_context("token", &self.0);
+                Ok(())
+            }
+
+            fn after(&self, (): (), ended: &Ended<'_>) {
+                println!("{} after {:?}", ended.label(), ended.elapsed);
+            }
+        }
+
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let token = Token("secret".to_owned());
+            let client = RpcClient::builder(Target::topic("invoices")?).interceptor(token).build()?;
+            let count: u32 = client.call(&RequestContext::new(), "count", &())?;
+            println!("{count}");
+            Ok(())
+        }
+        // end
+
+        pub(super) fn compile() {
+            let _ = main;
+        }
+    }
+
+    pub(super) mod server {
+        // snippet: interceptor-server
+        use zmqv2_server::{HandlerError, Interceptor, Methods, Received, RpcServer, Target};
+
+        struct Check;
+
+        impl Interceptor for Check {
+            type State = ();
+
+            fn before(&self, request: &mut Received<'_>) -> Result<(), HandlerError> {
+                if request.context().get("token").is_none_or(|token| token != "secret") {
+                    return Err(HandlerError::new("invoices", "Forbidden", "a token is needed"));
+                }
+                Ok(())
+            }
+        }
+
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let methods = Methods::new().method("count", |(): ()| Ok(3))?;
+            let server = RpcServer::builder(Target::topic("invoices")?).endpoint(methods).interceptor(Check).start()?;
+            // ... until it is time to go:
+            server.stop()?;
+            Ok(())
+        }
+        // end
+
+        pub(super) fn compile() {
+            let _ = main;
+        }
+    }
+
+    pub(super) fn compile() {
+        client::compile();
+        server::compile();
+    }
+}
+
 /// A function that nobody names would be a warning.
 pub(crate) fn compile() {
-    interceptors::compile();
     let _ = (calls, casts, asynchronous, fanout, serving, notifications, testing::limits);
     services::compile();
+    interceptors::compile();
 }

@@ -8,7 +8,7 @@ use zmqv2_proto::{Kind, Request};
 use super::endpoint::AsyncEndpoint;
 use super::executor::{BoxFuture, Executor};
 use super::handler::RunningHandler;
-use crate::interceptor::Interceptors;
+use crate::interceptor::chain::{Around, Interceptors, refused};
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::{Dispatcher, PING_METHOD};
@@ -58,26 +58,27 @@ impl Inbox for AsyncInbox {
             let refusal = refuse_cast(&request.header, incoming.method(), error, &self.counters);
             return request.refuse(&refusal);
         }
+        let around = incoming.before(&self.interceptors, &request.header, &request.worker().server);
+        let (around, error) = match around {
+            Ok(around) => (around, None),
+            Err(error) if kind != Kind::Call => return request.refuse(&refused(error)),
+            Err(error) => (Around::default(), Some(error)),
+        };
         let Some(mut request) = self.repeats.take(request) else { return };
+        let incoming = Arc::new(incoming);
         request.set_running(Running::Method(incoming.method().clone()));
         if kind != Kind::Call {
             self.counters.casts.add();
             request.acknowledge();
             self.repeats.answered(id, &None);
         }
-        let around = self.interceptors.begin(&mut incoming);
-        let incoming = Arc::new(incoming);
-        let (begun, refused) = match around {
-            Some((begun, passed)) => (Some((self.interceptors.clone(), begun)), passed.err()),
-            None => (None, None),
-        };
-        let future = match refused {
+        let future = match error {
             Some(error) => Box::pin(std::future::ready(Err(error))),
             None => self.begin(&incoming),
         };
         let (repeats, counters) = (Arc::clone(&self.repeats), Arc::clone(&self.counters));
-        let request = Some(request);
-        let handler = RunningHandler { future, incoming, request, around: begun, repeats, counters, begun: false };
+        let handler =
+            RunningHandler { future, incoming, around, request: Some(request), repeats, counters, begun: false };
         // The thread that runs this is the only one that reads.
         let spawned = catch_unwind(AssertUnwindSafe(|| self.executor.spawn(Box::pin(handler))));
         if let Err(panic) = spawned {

@@ -13,18 +13,16 @@ use super::executor::Executor;
 use super::inbox::AsyncInbox;
 use super::wait::on_thread;
 use crate::error::ServerError;
-use crate::interceptor::{Interceptor, Interceptors};
 use crate::pull::start_deferred;
 use crate::rpc::counters::{LiveCounters, ServerCounters};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::runtime::service::Service;
-use crate::runtime::settings::{Settings, common_setters, service_methods};
+use crate::runtime::settings::{Settings, common_setters, interceptor_setter, service_methods};
 
 /// Builds an [`AsyncRpcServer`].
 pub struct AsyncRpcServerBuilder {
     target: Target,
     endpoints: Vec<Arc<dyn AsyncEndpoint>>,
-    interceptors: Interceptors,
     executor: Box<dyn Executor>,
     settings: Settings,
 }
@@ -48,14 +46,6 @@ impl AsyncRpcServerBuilder {
         self
     }
 
-    /// Adds an interceptor, which runs before and after every request. `before` runs in the order in
-    /// which interceptors are added, `after` in reverse order. Default: none.
-    #[must_use]
-    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
-        self.interceptors.0.push(Arc::new(interceptor));
-        self
-    }
-
     /// How many handlers may run at the same time: 1 to
     /// [`MAX_PLACES`](zmqv2_proto::control::MAX_PLACES). They need no thread each. Default: option
     /// `rpc_thread_pool_size` (64).
@@ -66,6 +56,7 @@ impl AsyncRpcServerBuilder {
     }
 
     common_setters!();
+    interceptor_setter!();
 
     /// Starts the server: binds its socket, and registers at the node's broker as soon as there is
     /// one. [`AsyncRpcServer::ready`] tells when work can come.
@@ -73,12 +64,13 @@ impl AsyncRpcServerBuilder {
     /// # Errors
     /// [`ServerError`]: the server cannot start as asked.
     pub fn start(self) -> Result<AsyncRpcServer, ServerError> {
-        let Self { target, endpoints, interceptors, executor, settings } = self;
+        let Self { target, endpoints, executor, mut settings } = self;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
         let counters = Arc::new(LiveCounters::default());
         let (dispatcher, repeats) = (Dispatcher { endpoints }, Arc::default());
+        let interceptors = std::mem::take(&mut settings.interceptors);
         let inbox = AsyncInbox { dispatcher, interceptors, executor, repeats, counters: Arc::clone(&counters) };
         let (target, service) = start_deferred(target, settings, Arc::new(inbox))?;
         Ok(AsyncRpcServer { target, counters, service: Arc::new(service) })
@@ -125,8 +117,7 @@ impl AsyncRpcServer {
     #[must_use]
     pub fn builder(target: Target, executor: impl Executor) -> AsyncRpcServerBuilder {
         let (endpoints, settings) = (Vec::new(), Settings::default());
-        let interceptors = Interceptors::default();
-        AsyncRpcServerBuilder { target, endpoints, interceptors, executor: Box::new(executor), settings }
+        AsyncRpcServerBuilder { target, endpoints, executor: Box::new(executor), settings }
     }
 
     /// The server's target, with exchange and server name.

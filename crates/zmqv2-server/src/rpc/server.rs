@@ -9,7 +9,6 @@ use zmqv2_proto::transport::Transport;
 use zmqv2_proto::{Config, InstanceId, ReceiverKind, ServerName, Target};
 
 use crate::error::ServerError;
-use crate::interceptor::{Interceptor, Interceptors};
 use crate::rpc::counters::{LiveCounters, ServerCounters};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::repeats::RepeatedRequests;
@@ -23,7 +22,6 @@ use crate::runtime::settings::{Settings, service_methods, settings_setters};
 pub struct RpcServerBuilder {
     target: Target,
     endpoints: Vec<Box<dyn Endpoint>>,
-    interceptors: Interceptors,
     sockets: WorkerSockets,
     settings: Settings,
 }
@@ -61,14 +59,6 @@ impl RpcServerBuilder {
         self
     }
 
-    /// Adds an interceptor, which runs before and after every request. `before` runs in the order in
-    /// which interceptors are added, `after` in reverse order. Default: none.
-    #[must_use]
-    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
-        self.interceptors.0.push(Arc::new(interceptor));
-        self
-    }
-
     /// How the workers get their requests. A single worker always has a REP socket.
     #[must_use]
     pub fn worker_sockets(mut self, sockets: WorkerSockets) -> Self {
@@ -89,7 +79,7 @@ impl RpcServerBuilder {
     /// # Errors
     /// [`ServerError`]: the server cannot start as asked.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { target, endpoints, interceptors, sockets, settings } = self;
+        let Self { target, endpoints, sockets, mut settings } = self;
         let workers = settings.workers_or(settings.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
@@ -103,7 +93,7 @@ impl RpcServerBuilder {
         let counters = Arc::new(LiveCounters::default());
         let work = RpcWork {
             dispatcher: Dispatcher { endpoints },
-            interceptors,
+            interceptors: std::mem::take(&mut settings.interceptors),
             repeated: RepeatedRequests::default(),
             counters: Arc::clone(&counters),
         };
@@ -132,7 +122,7 @@ impl RpcServer {
     #[must_use]
     pub fn builder(target: Target) -> RpcServerBuilder {
         let (endpoints, sockets, settings) = (Vec::new(), WorkerSockets::default(), Settings::default());
-        RpcServerBuilder { target, endpoints, interceptors: Interceptors::default(), sockets, settings }
+        RpcServerBuilder { target, endpoints, sockets, settings }
     }
 
     /// The server's target, with exchange and server name.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
-use crate::interceptor::Interceptors;
+use crate::handler_error::HandlerError;
+use crate::interceptor::chain::{Around, Interceptors, around_panicked, refused};
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
@@ -28,6 +29,7 @@ pub(crate) struct RpcWork {
 /// An acknowledged cast, or one copy of a fanout.
 pub(crate) struct Cast {
     incoming: Incoming,
+    around: Around,
     may_repeat: bool,
 }
 
@@ -56,21 +58,19 @@ impl Work for RpcWork {
         {
             return Err(refuse_cast(header, incoming.method(), error, &self.counters));
         }
+        let around = incoming.before(&self.interceptors, header, &worker.server);
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
+        if header.kind != Kind::Call {
+            return self.acknowledge(header, incoming, around.map_err(refused)?, may_repeat);
+        }
         let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
-        let ack = |then| Ok(Answer::acknowledge(header, then));
-        match (header.kind, seen) {
-            (Kind::Cast | Kind::Fanout, Seen::New) => {
-                self.counters.casts.add();
-                ack(AfterAnswer::Run(Cast { incoming, may_repeat }))
-            }
-            (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
-            (_, Seen::New) => {
+        match seen {
+            Seen::New => {
                 let _running = worker.running(Running::Method(incoming.method().clone()));
-                self.run_call(header, &mut incoming, may_repeat, worker)
+                self.run_call(header, &incoming, around, worker)
             }
-            (_, Seen::Answered(answer)) => repeat(header, answer),
-            (_, Seen::Running) => {
+            Seen::Answered(answer) => repeat(header, answer),
+            Seen::Running => {
                 let answer = self.repeated.wait(header.id, deadline);
                 repeat(header, answer.ok_or_else(|| unknown("its first run has not ended in time"))?)
             }
@@ -78,9 +78,9 @@ impl Work for RpcWork {
     }
 
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
-        for Cast { mut incoming, may_repeat } in accepted {
+        for Cast { incoming, around, may_repeat } in accepted {
             let running = worker.running(Running::Method(incoming.method().clone()));
-            let result = self.run_method(&mut incoming);
+            let result = self.dispatch(&incoming, around);
             drop(running);
             cast_ended(&incoming, result, &self.counters);
             if may_repeat {
@@ -92,18 +92,38 @@ impl Work for RpcWork {
 }
 
 impl RpcWork {
-    fn run_method(&self, incoming: &mut Incoming) -> HandlerResult {
-        self.interceptors.around(incoming, |incoming| self.dispatcher.dispatch(incoming))
+    /// Runs the handler inside the interceptors.
+    fn dispatch(&self, incoming: &Incoming, mut around: Around) -> HandlerResult {
+        let lost = || Err(around_panicked());
+        let result = around.within(|| self.dispatcher.dispatch(incoming), lost);
+        around.returned(incoming, &result);
+        result
+    }
+
+    fn acknowledge(
+        &self,
+        header: &Header,
+        incoming: Incoming,
+        around: Around,
+        may_repeat: bool,
+    ) -> Result<Answer<Cast>, Refusal> {
+        let seen = if may_repeat { self.repeated.record(header.id, incoming.deadline) } else { Seen::New };
+        if !matches!(seen, Seen::New) {
+            return Ok(Answer::acknowledge(header, AfterAnswer::Nothing));
+        }
+        self.counters.casts.add();
+        Ok(Answer::acknowledge(header, AfterAnswer::Run(Cast { incoming, around, may_repeat })))
     }
 
     fn run_call(
         &self,
         header: &Header,
-        incoming: &mut Incoming,
-        may_repeat: bool,
+        incoming: &Incoming,
+        around: Result<Around, HandlerError>,
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
-        let result = self.run_method(incoming);
+        let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
+        let result = around.and_then(|around| self.dispatch(incoming, around));
         let (reply, flags) = reply_of(incoming.method(), result, &self.counters);
         let written = Self::write(incoming, &reply, worker);
         if may_repeat {

@@ -17,9 +17,8 @@ fn work() -> (RpcWork, Arc<AtomicU32>) {
         .method("count", move |(): ()| Ok(counted.fetch_add(1, Ordering::SeqCst) + 1))
         .and_then(|methods| methods.method("long", |(): ()| Ok("x".repeat(1_000))))
         .unwrap();
-    let interceptors = Interceptors::default();
     let (dispatcher, repeated) = (Dispatcher { endpoints: vec![Box::new(methods) as _] }, RepeatedRequests::default());
-    (RpcWork { dispatcher, interceptors, repeated, counters: Arc::default() }, runs)
+    (RpcWork { dispatcher, interceptors: Interceptors::default(), repeated, counters: Arc::default() }, runs)
 }
 
 fn worker() -> Worker {
