@@ -57,7 +57,7 @@ fn flags_win_over_environment_over_later_files_over_earlier_ones() {
     );
     let two = files.write(
         "two.conf",
-        "# the later file\nrpc_zmq_port = 2002\n[oslo_messaging_zmq]\nrpc_cast_timeout = 22\nrpc_zmq_host = two\n",
+        "[DEFAULT]\nrpc_zmq_port = 2002\n[oslo_messaging_zmq]\nrpc_cast_timeout = 22\nrpc_zmq_host = two\n",
     );
     let environment = [
         ("OS_DEFAULT__RPC_ZMQ_PORT", "3003"),
@@ -150,10 +150,13 @@ fn a_bad_value_is_named_with_file_line_option_value_and_what_is_allowed() {
         assert!(parts.iter().all(|part| bad.stderr.contains(part)), "{line}: {}", bad.stderr);
         assert!(!bad.stderr.contains("hunter2"), "{}", bad.stderr);
     }
+    let early = files.check("# note\nrpc_zmq_port = 1\n[DEFAULT]\n");
+    assert_eq!(early.code(), 2);
+    assert!(early.stderr.starts_with(&named) && early.stderr.contains("expected [DEFAULT]"), "{}", early.stderr);
     let missing = files.daemon(&[Path::new("/no/such.conf")], &["--check-config"], &[]);
     assert_eq!(missing.code(), 2);
     assert!(missing.stderr.starts_with("cannot read configuration file /no/such.conf: "), "{}", missing.stderr);
-    let pair = files.check("matchmaker_heartbeat_freq = 10\nmatchmaker_heartbeat_ttl = 10\n");
+    let pair = files.check("[DEFAULT]\nmatchmaker_heartbeat_freq = 10\nmatchmaker_heartbeat_ttl = 10\n");
     assert_eq!(pair.code(), 2);
     assert!(
         pair.stderr.contains("matchmaker_heartbeat_freq") && pair.stderr.contains("matchmaker_heartbeat_ttl"),
@@ -172,7 +175,7 @@ fn a_bad_value_is_named_with_file_line_option_value_and_what_is_allowed() {
 #[test]
 fn a_flag_overrides_a_bad_value_in_a_file() {
     let files = Files::new();
-    let bad = files.write("bad.conf", "rpc_zmq_port = 95x1\n");
+    let bad = files.write("bad.conf", "[DEFAULT]\nrpc_zmq_port = 95x1\n");
     assert_eq!(files.daemon(&[&bad], &["--check-config"], &[]).code(), 2);
     assert_eq!(files.daemon(&[&bad], &["--check-config", "--port", "9501"], &[]).code(), 0);
 }
@@ -217,7 +220,7 @@ fn a_check_finds_what_a_start_would_refuse_without_contacting_anybody() {
     let file = files.write("not-a-directory", "");
     let store = files.write("no-store", "a text");
     let (file, store, dir) = (file.display(), store.display(), files.dir.path().display());
-    let local = format!("rpc_zmq_ipc_dir = {dir}\n");
+    let local = format!("[DEFAULT]\nrpc_zmq_ipc_dir = {dir}\n");
     for (text, parts) in [
         ("rpc_zmq_bind_address = 203.0.113.7\n".to_owned(), &["cannot bind", "203.0.113.7"][..]),
         ("rpc_zmq_bind_address = fe80::1%nope0\n".to_owned(), &["cannot bind", "no network interface \"nope0\""]),
@@ -238,10 +241,15 @@ fn a_check_finds_what_a_start_would_refuse_without_contacting_anybody() {
                 .to_owned(),
             &["/no/such/ca.pem", "tls_ca_file"],
         ),
+        (
+            format!("transport_url = zmqv2+rediss://203.0.113.7\n[matchmaker_redis]\ntls_ca_file = {store}\n"),
+            &["no-store has no certificate", "tls_ca_file"],
+        ),
         ("transport_url = zmqv2+redis://203.0.113.7\n[matchmaker_redis]\nuser = me\n".to_owned(), &["password"]),
         ("rpc_zmq_notification_store = /no/such/dir/x\n".to_owned(), &["/no/such/dir"]),
     ] {
-        let text = if text.contains("rpc_zmq_ipc_dir") { text } else { format!("{local}{text}") };
+        let text =
+            if text.contains("rpc_zmq_ipc_dir") { format!("[DEFAULT]\n{text}") } else { format!("{local}{text}") };
         let finished = files.check(&text);
         assert_eq!(finished.code(), 2, "{text}: {finished:?}");
         for part in parts {
@@ -249,7 +257,7 @@ fn a_check_finds_what_a_start_would_refuse_without_contacting_anybody() {
         }
     }
     // A Redis that is not there, a directory that is not there yet, and interfaces of this machine.
-    let new = format!("rpc_zmq_ipc_dir = {dir}/new/dir\n");
+    let new = format!("[DEFAULT]\nrpc_zmq_ipc_dir = {dir}/new/dir\n");
     for text in [
         "",
         "transport_url = zmq+redis://127.0.0.1:1\n",

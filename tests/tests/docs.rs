@@ -230,7 +230,9 @@ fn examples_and_documentation_of_a_crate_import_that_crate_only() {
         let mut texts = vec![(dir.join("README.md"), String::new())];
         let examples = dir.join("examples");
         if examples.exists() {
-            texts.extend(entries(&examples).into_iter().map(|path| (path, String::new())));
+            // A folder has the declaration of a service, which is a crate of its own in other projects.
+            let programs = entries(&examples).into_iter().filter(|path| !path.is_dir());
+            texts.extend(programs.map(|path| (path, String::new())));
         }
         for (path, text) in &mut texts {
             *text = std::fs::read_to_string(&*path).expect("a text");

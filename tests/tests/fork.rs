@@ -213,8 +213,11 @@ fn futures_of_the_parent_end_in_a_child_and_go_on_in_the_parent() {
     let client = client.max_outstanding(1).timeout(PATIENCE).build().unwrap();
     let nobody = client.prepare().topic("nobody").unwrap().wait_for_ready(true);
     let holds_the_room = nobody.call_async::<()>(&context(), "add", &1).unwrap();
-    let ended = EndedHandles::new(2).unwrap();
+    let ended = EndedHandles::new(3).unwrap();
     ended.watch(&holds_the_room, 1).unwrap();
+    let over = parent.client.cast(&context(), "add", &1).unwrap();
+    assert!(over.wait(PATIENCE).unwrap().is_acked());
+    ended.watch(&over, 2).unwrap();
 
     let asynchronous = client.asynchronous();
     let mut new = asynchronous.call::<u64>(&context(), "add", &1);
@@ -240,7 +243,7 @@ fn futures_of_the_parent_end_in_a_child_and_go_on_in_the_parent() {
             assert!(matches!(error, Poll::Ready(SendError::Inherited { .. })), "{error:?}");
         }
         assert!(ended.take().is_empty());
-        assert!(matches!(ended.watch(&holds_the_room, 2), Err(WatchError::Inherited { .. })));
+        assert!(matches!(ended.watch(&holds_the_room, 3), Err(WatchError::Inherited { .. })));
         // SAFETY: the copies in the child are not used again, and nothing is dropped twice: it exits.
         unsafe {
             std::ptr::drop_in_place(&raw mut waiting);
@@ -255,7 +258,8 @@ fn futures_of_the_parent_end_in_a_child_and_go_on_in_the_parent() {
     assert!(runtime.block_on(async { cast.await.unwrap().await }).is_acked());
     assert!(runtime.block_on(async { fanout.await.unwrap().await }).all_acked());
     assert_eq!(runtime.block_on(new).unwrap(), 2);
-    assert_eq!(ended.take(), [1]);
+    // The child took no token of its parent.
+    assert_eq!(ended.take(), [2, 1]);
 }
 
 #[test]

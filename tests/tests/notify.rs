@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use zmqv2_client::{NotifyReport, Outcome};
 use zmqv2_proto::{Priority, Reason, ReceiverKind, RequestContext, Target};
@@ -177,6 +178,26 @@ fn topics_priorities_and_filters_decide_what_an_endpoint_receives() {
     let (mut received, expected) = (received.all(), BTreeSet::from_iter(expected));
     received.sort();
     assert_eq!(received, expected.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_sender_that_is_content_with_stored_does_not_wait_for_a_listener_that_hangs() {
+    let cluster = Cluster::new(1, &[]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    let listener = Process::start("listener", &mut node.command("zmqv2", &["listen", "t"])).ready();
+    let notifier = node.notifier(&["t"]);
+    eventually("its link is up", || report_of(&send_number(&notifier, 1)).stored() == 0);
+    node.wait_all_handled();
+    listener.signal(Signal::STOP);
+    let waiting = send_number(&notifier, 2);
+    let report = report_of(&send_number(&notifier.prepare().until_stored(true), 3));
+    assert_eq!(report.stored(), 1, "{report:#}");
+    let answered = waiting.wait(Duration::ZERO);
+    assert!(answered.is_none(), "the listener of the first one answers nothing: {answered:?}");
+    listener.signal(Signal::CONT);
+    assert!(report_of(&waiting).all_taken_over());
+    node.wait_all_handled();
 }
 
 #[test]

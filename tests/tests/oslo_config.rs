@@ -80,6 +80,7 @@ const NAMED: &[(&str, &str)] = &[
         "the last file is asked first",
         "[oslo_messaging_zmq]\nrpc_zmq_port = 1\ncontrol_exchange = a\n#### next file\n[DEFAULT]\nrpc_zmq_port = 2\n[matchmaker_redis]\npassword = $rpc_zmq_port-$oslo_messaging_zmq.rpc_zmq_port\n",
     ),
+    ("a value needs a group", "rpc_zmq_port = 1\n[DEFAULT]\nmy_ip = a\n"),
     (
         "a value of an earlier file sees the later one",
         "[matchmaker_redis]\npassword = $rpc_zmq_port\n#### next file\n[DEFAULT]\nrpc_zmq_port = 2\n",
@@ -158,8 +159,8 @@ const GROUPS: &[&str] = &[
 fn random_file(dice: &mut Dice) -> String {
     // oslo.config knows the option of the other program even where no file sets it, and the default
     // of the host is the name of the machine.
-    let mut text =
-        format!("{}[DEFAULT]\nmy_ip = 10.1.1.1\nrpc_zmq_host = first\n", dice.one(&["", "# note\n", "\n; note\n"]));
+    let first = dice.one(&["", "", "", "", "# note\n", "\n; note\n", "early = 1\n"]);
+    let mut text = format!("{first}[DEFAULT]\nmy_ip = 10.1.1.1\nrpc_zmq_host = first\n");
     for _ in 0..1 + dice.roll(4) {
         text += dice.one(&["", "", "", "", "", "", "", NEXT_FILE]);
         text += &format!("[{}]\n", dice.one(GROUPS));

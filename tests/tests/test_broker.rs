@@ -125,8 +125,44 @@ fn a_service_comes_back_after_its_broker_was_restarted() {
         assert!(error.is_err(), "{error:?}");
         eventually("the server has seen it", || !server.is_ready());
         broker.restart().unwrap();
+        assert!(listens(broker.address()), "a restart may take another port");
         server.wait_ready(PATIENCE).unwrap();
         eventually("the client has seen it", || add(&client).is_ok());
+    }
+}
+
+#[test]
+fn a_stop_waits_for_a_call_and_a_kill_does_not() {
+    for graceful in [true, false] {
+        let mut broker = TestBroker::start_with(|config| config.drain_timeout = 2 * PATIENCE).unwrap();
+        // The node is its own, whatever the name of the machine.
+        assert_eq!(broker.status().unwrap().node, "localhost");
+        let (began, running) = mpsc::channel();
+        let (go, wait) = crossbeam_channel::bounded::<()>(0);
+        let methods = Methods::new().method("wait", move |()| {
+            let _ = began.send(());
+            Ok(wait.recv_timeout(2 * PATIENCE).is_err())
+        });
+        let server = RpcServer::builder(target()).config(broker.config()).endpoint(methods.unwrap()).workers(1);
+        let server = server.start().unwrap();
+        server.wait_ready(PATIENCE).unwrap();
+        let client = client(&broker);
+        let call = client.call_async::<bool>(&RequestContext::new(), "wait", &()).unwrap();
+        running.recv_timeout(PATIENCE).unwrap();
+        let (tell, told) = mpsc::channel();
+        let ending = std::thread::spawn(move || {
+            let ended = if graceful { broker.stop() } else { broker.kill() };
+            tell.send(()).unwrap();
+            (broker, ended)
+        });
+        // Only a kill ends while the handler still has the call.
+        let in_time = told.recv_timeout(if graceful { Duration::from_millis(200) } else { PATIENCE });
+        assert_eq!(in_time.is_err(), graceful);
+        drop(go);
+        if graceful {
+            assert!(call.wait().unwrap());
+        }
+        ending.join().unwrap().1.unwrap();
     }
 }
 

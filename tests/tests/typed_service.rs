@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zmqv2_client::{CallError, Outcome, RequestContext, ServiceError};
 use zmqv2_proto::{Target, Version};
-use zmqv2_server::{Call, Endpoint, HandlerError, MethodError, MethodResult, Methods, RpcServer, service};
+use zmqv2_server::{
+    AsyncRpcServer, Call, Endpoint, HandlerError, MethodError, MethodResult, Methods, RpcServer, service,
+};
 use zmqv2_tests::{Cluster, Node, PATIENCE, now};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +28,9 @@ enum InventoryError {
 
 service! {
     /// Parts in stock, as new peers know it.
-    service Inventory("inventory"), client InventoryClient, namespace "stock", version 1.2, error InventoryError {
+    service Inventory("inventory"), async AsyncInventory, client InventoryClient, namespace "stock", version 1.2,
+        error InventoryError
+    {
         /// Reserves parts.
         fn reserve(part: String, count: u32) -> Reservation;
         /// The user of the caller.
@@ -91,6 +95,30 @@ impl Inventory for Shelf {
     }
 }
 
+impl AsyncInventory for Shelf {
+    async fn reserve(&self, _: &Call, part: String, count: u32) -> MethodResult<Reservation, InventoryError> {
+        tokio::task::yield_now().await;
+        Ok(take(&self.left, part, count)?)
+    }
+
+    async fn user(&self, call: &Call) -> MethodResult<Option<String>, InventoryError> {
+        Inventory::user(self, call)
+    }
+
+    async fn wait(&self, call: &Call) -> MethodResult<(), InventoryError> {
+        self.report.send("began").map_err(MethodError::other)?;
+        let give_up = now() + PATIENCE;
+        while !call.is_cancelled() && now() < give_up {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.report.send(if call.is_cancelled() { "cancelled" } else { "given up" }).map_err(MethodError::other)
+    }
+
+    async fn undo(&self, call: &Call, id: u64) -> MethodResult<(), InventoryError> {
+        Inventory::undo(self, call, id)
+    }
+}
+
 /// A server of an earlier version.
 struct OldShelf(AtomicU32);
 
@@ -117,7 +145,7 @@ fn a_service_that_is_declared_once_works_at_both_ends() {
     let cluster = Cluster::new(2, &["inventory"]);
     let _brokers: Vec<_> = cluster.nodes().iter().map(Node::broker).collect();
     let (report, events) = unbounded();
-    let server = serve(cluster.node(0), Shelf { left: AtomicU32::new(3), report }.into_endpoint());
+    let server = serve(cluster.node(0), Inventory::into_endpoint(Shelf { left: AtomicU32::new(3), report }));
     // A caller at this node, and one at the other.
     for (node, first) in [(cluster.node(0), 3), (cluster.node(1), 2)] {
         let client = node.client(InventoryClient::target());
@@ -154,6 +182,54 @@ fn a_service_that_is_declared_once_works_at_both_ends() {
 }
 
 #[test]
+fn both_ends_of_a_declared_service_can_be_asynchronous() {
+    let cluster = Cluster::new(1, &["inventory"]);
+    let node = cluster.node(0);
+    let _broker = node.broker();
+    // One thread runs the server's handlers, the calls, and the test.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (report, events) = unbounded();
+    let endpoint = AsyncInventory::into_endpoint(Shelf { left: AtomicU32::new(3), report });
+    let target = endpoint.target().with_server("s1").unwrap();
+    let server = AsyncRpcServer::builder(target, runtime.handle().clone()).config(node.config()).ipc_dir(&node.ipc_dir);
+    let server = server.endpoint(endpoint).places(200).start().unwrap();
+    let inventory = InventoryClient::new(node.client(InventoryClient::target()));
+    runtime.block_on(async {
+        server.ready(PATIENCE).await.unwrap();
+        assert_eq!(inventory.reserve(bolts(), 1).await.unwrap(), Reservation { id: 3, part: bolts() });
+        let few = inventory.reserve(bolts(), 9).await.unwrap_err();
+        assert!(matches!(few, ServiceError::Remote(InventoryError::TooFew { left: 2 })), "{few:?}");
+        let ann = RequestContext::new().with("user", "ann");
+        assert_eq!(inventory.user().with_context(ann).await.unwrap().as_deref(), Some("ann"));
+
+        // 100 handlers wait at the same time.
+        let calls: Vec<_> = (0..100).map(|_| tokio::spawn(inventory.wait().into_future())).collect();
+        let next = async || {
+            let end = now() + PATIENCE;
+            loop {
+                match events.try_recv() {
+                    Ok(event) => return event,
+                    Err(_) => assert!(now() < end, "nothing happens"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        for _ in 0..100 {
+            assert_eq!(next().await, "began");
+        }
+        for call in calls {
+            call.abort();
+        }
+        for _ in 0..100 {
+            assert_eq!(next().await, "cancelled");
+        }
+        assert!(matches!(inventory.undo(1).cast_future().await.unwrap().await, Outcome::Acked { .. }));
+        assert_eq!(inventory.undo(1).fanout_future().await.unwrap().await.acked(), 1);
+        server.stop().await.unwrap();
+    });
+}
+
+#[test]
 fn old_and_new_peers_share_what_both_have() {
     let cluster = Cluster::new(1, &["inventory"]);
     let node = cluster.node(0);
@@ -173,7 +249,7 @@ fn old_and_new_peers_share_what_both_have() {
     assert!(matches!(refused, Some(Outcome::Refused { .. })), "{refused:?}");
     server.stop().unwrap();
 
-    let server = serve(node, Shelf { left: AtomicU32::new(3), report: unbounded().0 }.into_endpoint());
+    let server = serve(node, Inventory::into_endpoint(Shelf { left: AtomicU32::new(3), report: unbounded().0 }));
     assert_eq!(old::InventoryClient::new(client()).reserve(bolts(), 1).call().unwrap().id, 3);
     server.stop().unwrap();
 

@@ -14,7 +14,7 @@
 //! withdraw s1
 //! request c1 c2 topic=openstack/t       also: server=NAME, ttl=5s, bytes=N, wait=yes, client=N, `cast`
 //! fanout f1 topic=openstack/t           a copy for every run; options as for a request
-//! notify n1 topic=openstack/n.info      a copy for every pool, or for server=POOL
+//! notify n1 topic=openstack/n.info      a copy for every pool, or for server=POOL; `stored`: kept is enough
 //! reply s1/0                            answers its oldest request; also: to=c1, credit=N, refused=Reason
 //! handled l1/0                          has handled its oldest notification, or to=n1; `again`: requeues it
 //! handled n1 tag=5 topic=... pool=NAME  an earlier run of the broker had delivered it
@@ -149,7 +149,7 @@ impl Runner {
                     "notify" => Pattern::Notify,
                     _ => Pattern::One,
                 };
-                for from in command.words[1..].iter().filter(|word| **word != "cast") {
+                for from in command.words[1..].iter().filter(|word| !["cast", "stored"].contains(word)) {
                     let wait_for_ready = command.options.contains_key("wait");
                     let client = command.options.get("client").map(|client| client.parse().unwrap());
                     let arrival = Arrival {
@@ -157,6 +157,7 @@ impl Runner {
                         server,
                         wait_for_ready,
                         client,
+                        answer_stored: command.words.contains(&"stored"),
                         is_call: pattern == Pattern::One && !command.words.contains(&"cast"),
                         ..Arrival::new(id(from), key, deadline, bytes)
                     };
@@ -221,7 +222,7 @@ impl Runner {
                 let client = command.number("client", 1) as u64;
                 self.handle(Input::Cancel { client, id: id(command.word(1)) });
             }
-            "gone" => self.handle(Input::ClientGone { client: command.number("client", 1) as u64 }),
+            "gone" => self.handle(Input::ClientsGone { clients: vec![command.number("client", 1) as u64] }),
             "drain" => self.handle(Input::Drain),
             "status" => self.status(),
             "counters" => {

@@ -44,6 +44,8 @@
 //!   and on the size of a message (option `rpc_zmq_max_message_bytes`).
 //!
 //! # Features
+//! `tracing`: the interceptor `Tracing`. `metrics`: the interceptor `Metrics`. Both are off by default.
+//!
 //! `redis`: the directory in Redis (`rpc_zmq_matchmaker = redis`). Off by default, because it brings
 //! 47 more crates.
 //!
@@ -67,6 +69,7 @@ mod callback_thread;
 mod clock;
 mod delivery;
 mod direct;
+mod interceptor;
 mod io;
 mod outcome;
 mod peers;
@@ -88,6 +91,11 @@ pub use api::rpc_client::RpcClient;
 pub use api::rpc_client_builder::RpcClientBuilder;
 pub use api::service::ServiceError;
 pub use api::setup::ClientError;
+#[cfg(feature = "metrics")]
+pub use interceptor::Metrics;
+#[cfg(feature = "tracing")]
+pub use interceptor::Tracing;
+pub use interceptor::{EndResult, Ended, Interceptor, Outgoing, RefusedBy, Verb};
 pub use io::admission::WhenFull;
 pub use io::thread::Closed;
 pub use outcome::Outcome;
@@ -103,6 +111,7 @@ pub use routing::node_health::FIRST_PROBE_AFTER;
 // The types of other crates in this interface, so that a program needs only this crate.
 pub use zmqv2_matchmaker::{Matchmaker, MatchmakerError};
 pub use zmqv2_proto::config::{self, Config, IpcDirError};
+pub use zmqv2_proto::observe::TraceParent;
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{
     Address, Avoid, BodyError, Exchange, Failure, InvalidAddress, InvalidName, InvalidVersion, MessageId, Namespace,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zmqv2_proto::{Config, MessageId, Target};
 
+use crate::interceptor::chain::Interceptors;
 use crate::io::admission::WhenFull;
 use crate::outcome::Outcome;
 
@@ -19,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) max_outstanding_bytes: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) observer: Option<Observer>,
+    pub(crate) interceptors: Interceptors,
     /// A random number. It makes the pauses of this client differ from those of others.
     pub(crate) retry_jitter: u8,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             max_outstanding_bytes: DEFAULT_MAX_OUTSTANDING_BYTES,
             when_full: WhenFull::Wait,
             observer: None,
+            interceptors: Interceptors::default(),
             retry_jitter: MessageId::random().as_bytes()[0],
         }
     }

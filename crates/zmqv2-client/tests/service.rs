@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use support::{Act, Broker, Fixed, Seen};
-use zmqv2_client::{CallError, Failure, RequestContext, RpcClient, SendError, ServiceError, Version, service};
+use zmqv2_client::{CallError, Failure, Outcome, RequestContext, RpcClient, SendError, ServiceError, Version, service};
 use zmqv2_proto::{DISPATCHER_MODULE, Kind, Request};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -135,16 +135,58 @@ fn a_version_cap_holds_back_what_older_servers_lack() {
 }
 
 #[test]
-fn a_call_can_be_awaited_on_any_executor() {
-    let broker = Broker::start(|seen| match seen.request.method.as_str() {
-        "undo" => seen.failure(exception("inventory", "Closed", &json!([]), &json!({}))),
-        _ => seen.result(&Reservation { id: 7 }),
+fn a_request_can_be_awaited_on_any_executor() {
+    let (saw, seen) = mpsc::channel();
+    let broker = Broker::start(move |request| {
+        saw.send((request.header.kind, request.request.clone())).unwrap();
+        match (request.header.kind, request.request.method.as_str()) {
+            (Kind::Call, "undo") => request.failure(exception("inventory", "Closed", &json!([]), &json!({}))),
+            (Kind::Call, _) => request.result(&Reservation { id: 7 }),
+            _ => request.ack(),
+        }
     });
+    let inventory = InventoryClient::new(client(&broker)).with_context(RequestContext::new().with("user", "ann"));
+    let bolts = || inventory.reserve("bolt".to_owned(), 3);
+    // A future sends nothing before its first poll.
+    let future = bolts().into_future();
+    assert_eq!(broker.requests(), 0);
+    assert_eq!(block_on(future).unwrap(), Reservation { id: 7 });
+    let (kind, request) = seen.recv().unwrap();
+    let arguments = r#"{"part":"bolt","count":3}"#;
+    assert_eq!((kind, said(&request)), (Kind::Call, ("reserve", arguments, Some("stock"), Some(Version::new(1, 0)))));
+    assert_eq!(request.context.get("user"), Some(Value::from("ann")));
+    assert_eq!(block_on(bolts().call_async().unwrap()).unwrap(), Reservation { id: 7 });
+    for closed in [block_on(inventory.undo(1).into_future()), block_on(inventory.undo(1).call_async().unwrap())] {
+        assert!(matches!(closed, Err(ServiceError::Remote(InventoryError::Closed))), "{closed:?}");
+    }
+    let requests = seen.try_iter().last().unwrap().1;
+    assert_eq!(said(&requests).3, Some(Version::new(1, 2)));
+
+    assert!(matches!(block_on(block_on(inventory.undo(8).cast_future()).unwrap()), Outcome::Acked { .. }));
+    assert_eq!(block_on(block_on(inventory.undo(9).fanout_future()).unwrap()).acked(), 1);
+    let kinds: Vec<_> = seen.try_iter().map(|(kind, request)| (kind, request.args.get().to_owned())).collect();
+    assert_eq!(kinds, [(Kind::Cast, r#"{"id":8}"#.to_owned()), (Kind::Fanout, r#"{"id":9}"#.to_owned())]);
+
+    let capped = InventoryClient::new(client(&broker).version_cap(Version::new(1, 1)));
+    let held_back = block_on(capped.undo(7).into_future());
+    assert!(
+        matches!(held_back, Err(ServiceError::Call(CallError::NotSent(SendError::VersionCap { .. })))),
+        "{held_back:?}"
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn tasks_of_one_thread_await_many_requests() {
+    let broker = Broker::start(|seen| seen.result(&Reservation { id: 7 }));
     let inventory = InventoryClient::new(client(&broker));
-    let reserved = block_on(inventory.reserve("bolt".to_owned(), 1).call_async().unwrap());
-    assert_eq!(reserved.unwrap(), Reservation { id: 7 });
-    let closed = block_on(inventory.undo(1).call_async().unwrap());
-    assert!(matches!(closed, Err(ServiceError::Remote(InventoryError::Closed))));
+    // The future of a request borrows nothing, neither of the request nor of the client.
+    let calls: Vec<_> =
+        (0..100).map(|count| tokio::spawn(inventory.reserve("bolt".to_owned(), count).into_future())).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), Reservation { id: 7 });
+    }
+    let short = || async { inventory.reserve("bolt".to_owned(), 1).await.map(|reservation| reservation.id) };
+    assert_eq!(short().await.unwrap(), 7);
 }
 
 /// A small executor.

@@ -36,6 +36,7 @@ pub mod config;
 mod message;
 mod naming;
 mod no_connection;
+pub mod observe;
 mod process;
 mod refusal;
 pub mod service;

@@ -44,6 +44,10 @@ impl HandlerError {
         }
     }
 
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
     pub(crate) fn into_failure(self) -> Box<Failure> {
         self.failure
     }

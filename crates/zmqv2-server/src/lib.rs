@@ -37,6 +37,7 @@
 mod asynchronous;
 mod error;
 mod handler_error;
+mod interceptor;
 mod listener;
 mod pull;
 mod rpc;
@@ -45,6 +46,11 @@ mod runtime;
 pub use asynchronous::{AsyncEndpoint, AsyncMethods, AsyncRpcServer, AsyncRpcServerBuilder, BoxFuture, Executor};
 pub use error::ServerError;
 pub use handler_error::HandlerError;
+#[cfg(feature = "metrics")]
+pub use interceptor::Metrics;
+#[cfg(feature = "tracing")]
+pub use interceptor::Tracing;
+pub use interceptor::{EndResult, Ended, Interceptor, Received};
 pub use listener::{
     BatchEndpoint, BatchResult, BatchVerdict, Handler, IntoBatchResult, IntoNotificationResult, InvalidFilter, Notice,
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationListenerBuilder, NotificationResult,
@@ -61,6 +67,7 @@ pub use runtime::cancellation::Cancellation;
 // The types of zmqv2-proto in this interface, so that a program needs only this crate.
 pub use zmqv2_proto::config::{self, Config, IpcDirError};
 pub use zmqv2_proto::control::MAX_WORKERS;
+pub use zmqv2_proto::observe::{TraceParent, Verb};
 pub use zmqv2_proto::service::{Call, MethodError, MethodResult};
 pub use zmqv2_proto::transport::{Transport, TransportError, TransportOptions};
 pub use zmqv2_proto::{

@@ -167,6 +167,69 @@ fn a_handler_that_its_executor_drops_did_not_run_or_may_have_run() {
     assert_eq!(broker.answer(0).summary(), (Kind::Ack, 3, 0));
     assert_eq!(broker.answer(0).summary(), (Kind::Credit, 0, 1));
     assert_eq!(server.counters().failed_casts, 1);
+
+    // One that did not run may come again and run. One that may have run does not run again.
+    let mut repeated = request(Kind::Call, 4);
+    repeated.flags = Flags::MAY_REPEAT;
+    for tag in [4, 5] {
+        repeated.tag = tag;
+        broker.deliver(0, &repeated, &body("wait", 1));
+        until("it was begun", || !kept.0.lock().unwrap().is_empty());
+        let taken = kept.0.lock().unwrap().pop();
+        let mut taken = taken.unwrap();
+        if tag == 5 {
+            assert!(taken.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        drop(taken);
+        let reason = if tag == 4 { Reason::ShuttingDown } else { Reason::ServerLost };
+        assert_eq!(broker.answer(0).header.reason, Some(reason));
+    }
+    repeated.tag = 6;
+    broker.deliver(0, &repeated, &body("wait", 1));
+    assert_eq!(broker.answer(0).header.reason, Some(Reason::ServerLost));
+    assert!(kept.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_call_that_comes_again_runs_once_and_gets_the_same_answer() {
+    let (dir, runtime) = (TempDir::new().unwrap(), runtime());
+    let (methods, waiting, go) = waiting_methods();
+    let methods = methods.method("double", async |number: usize| Ok(number * 2)).unwrap();
+    let server = builder(&dir, runtime.handle().clone()).endpoint(methods).start().unwrap();
+    let broker = Broker::start(dir.path());
+    let mut call = request(Kind::Call, 1);
+    call.flags = Flags::MAY_REPEAT;
+    broker.deliver(0, &call, &body("wait", 7));
+    until("it runs", || waiting.load(Ordering::SeqCst) == 1);
+    call.tag = 2;
+    broker.deliver(0, &call, &body("wait", 7));
+    // What comes after it is answered, so it has been read.
+    broker.deliver(0, &request(Kind::Call, 3), &body("double", 4));
+    assert_eq!(broker.answer(0).header.tag, 3);
+    assert_eq!(waiting.load(Ordering::SeqCst), 1);
+    go.notify_waiters();
+    let answers = [broker.answer(0), broker.answer(0)];
+    assert_eq!(answers.each_ref().map(|answer| answer.header.tag), [1, 2]);
+    call.tag = 4;
+    broker.deliver(0, &call, &body("wait", 7));
+    let late = broker.answer(0);
+    assert_eq!(late.header.tag, 4);
+    for answer in [&answers[0], &answers[1], &late] {
+        assert_eq!(answer.body, result(&7));
+    }
+    assert_eq!(server.counters().calls, 2);
+}
+
+#[test]
+fn a_reply_above_the_limit_is_too_large() {
+    let (dir, runtime) = (TempDir::new().unwrap(), runtime());
+    let methods = AsyncMethods::new().method("fill", async |size: usize| Ok("x".repeat(size))).unwrap();
+    let _server = builder(&dir, runtime.handle().clone()).endpoint(methods).start().unwrap();
+    let broker = Broker::start(dir.path());
+    broker.deliver(0, &request(Kind::Call, 1), &body("fill", 16 << 20));
+    let refusal = broker.answer(0);
+    assert_eq!(refusal.header.reason, Some(Reason::TooLarge));
+    assert!(refusal.detail().contains("fill") && refusal.detail().contains("16777216"), "{}", refusal.detail());
 }
 
 #[test]
@@ -195,6 +258,37 @@ fn a_handler_sees_that_its_call_is_cancelled() {
     cancel.tag = 1;
     broker.deliver(0, &cancel, &[]);
     assert_eq!(broker.answer(0).body, result(&"seen"));
+}
+
+#[test]
+fn a_handler_that_fails_because_it_was_cancelled_has_no_answer_for_a_repeat() {
+    let (dir, runtime) = (TempDir::new().unwrap(), runtime());
+    let began = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&began);
+    let methods = AsyncMethods::new().raw("work", move |incoming| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            while !incoming.is_cancelled() {
+                tokio::task::yield_now().await;
+            }
+            Err(HandlerError::new("m", "C", "cancelled"))
+        }
+    });
+    let _server = builder(&dir, runtime.handle().clone()).endpoint(methods.unwrap()).start().unwrap();
+    let broker = Broker::start(dir.path());
+    let mut call = request(Kind::Call, 1);
+    call.flags = Flags::MAY_REPEAT;
+    broker.deliver(0, &call, &body("work", 1));
+    until("it runs", || began.load(Ordering::SeqCst) == 1);
+    let mut cancel = Header::new(Kind::Cancel, call.id);
+    cancel.tag = 1;
+    broker.deliver(0, &cancel, &[]);
+    assert_eq!(broker.answer(0).header.flags, Flags::FAILURE);
+    call.tag = 2;
+    broker.deliver(0, &call, &body("work", 1));
+    let refusal = broker.answer(0);
+    assert_eq!((refusal.header.tag, refusal.header.reason), (2, Some(Reason::ServerLost)));
+    assert_eq!(began.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -94,6 +94,21 @@ fn one_that_comes_again_is_polled_once() {
 }
 
 #[test]
+fn one_that_comes_again_and_is_requeued_goes_back_once_with_its_body() {
+    let dir = TempDir::new().unwrap();
+    let (listener, mut broker) = start(&dir);
+    let mut sent = delivery(1);
+    deliver(&broker, &sent);
+    let taken = one(&listener);
+    sent.tag = 2;
+    deliver(&broker, &sent);
+    taken.end(Verdict::Requeue);
+    // The broker has it twice, and gives only the later one to another listener.
+    let ends = [end(&mut broker), end(&mut broker)];
+    assert_eq!(ends, [(1, false, Vec::new()), (2, true, body(Priority::Info, "e"))]);
+}
+
+#[test]
 fn calls_are_refused() {
     let dir = TempDir::new().unwrap();
     let (_listener, broker) = start(&dir);

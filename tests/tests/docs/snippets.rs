@@ -167,11 +167,8 @@ fn notifications(context: &RequestContext) -> Result<(), Box<dyn Error>> {
 }
 
 mod services {
-    use std::error::Error;
-    use std::time::Duration;
-
     #[allow(unreachable_pub, reason = "the page shows a crate of its own")]
-    mod declaration {
+    mod inventory_api {
         // snippet: service-declaration
         use serde::{Deserialize, Serialize};
         use zmqv2_proto::service;
@@ -189,8 +186,8 @@ mod services {
 
         service! {
             /// Parts in stock.
-            pub service Inventory("inventory"), client InventoryClient, namespace "stock", version 1.2,
-                error InventoryError
+            pub service Inventory("inventory"), async AsyncInventory, client InventoryClient,
+                namespace "stock", version 1.2, error InventoryError
             {
                 /// Reserves parts.
                 fn reserve(part: String, count: u32) -> Reservation;
@@ -201,55 +198,216 @@ mod services {
         // end
     }
 
-    use declaration::{Inventory, InventoryClient, InventoryError, Reservation};
+    mod blocking_server {
+        use super::inventory_api;
+        // snippet: service-server
+        use std::time::Duration;
 
-    // snippet: service-server
-    use zmqv2_server::{Call, MethodError, MethodResult, RpcServer};
+        use inventory_api::{Inventory, InventoryError, Reservation};
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::iterator::Signals;
+        use zmqv2_server::{Call, MethodError, MethodResult, RpcServer};
 
-    struct Shelf {
-        parts: std::sync::Mutex<u32>,
-    }
-
-    impl Inventory for Shelf {
-        fn reserve(&self, call: &Call, part: String, count: u32) -> MethodResult<Reservation, InventoryError> {
-            println!("{count} of {part} for {:?}", call.context().get("user"));
-            let mut parts = self.parts.lock().expect("a lock");
-            *parts = parts.checked_sub(count).ok_or(InventoryError::TooFew { left: *parts })?;
-            Ok(Reservation { id: 7 })
+        struct Shelf {
+            parts: std::sync::Mutex<u32>,
         }
 
-        fn undo(&self, _: &Call, id: u64) -> MethodResult<(), InventoryError> {
-            std::fs::remove_file(format!("/var/lib/stock/{id}")).map_err(MethodError::other)
+        impl Inventory for Shelf {
+            fn reserve(&self, call: &Call, part: String, count: u32) -> MethodResult<Reservation, InventoryError> {
+                println!("{count} of {part} for {:?}", call.context().get("user"));
+                let mut parts = self.parts.lock().expect("a lock");
+                *parts = parts.checked_sub(count).ok_or(InventoryError::TooFew { left: *parts })?;
+                Ok(Reservation { id: 7 })
+            }
+
+            fn undo(&self, _: &Call, id: u64) -> MethodResult<(), InventoryError> {
+                std::fs::remove_file(format!("/var/lib/stock/{id}")).map_err(MethodError::other)
+            }
         }
-    }
 
-    fn serve() -> Result<RpcServer, Box<dyn Error>> {
-        let inventory = Shelf { parts: 100.into() }.into_endpoint();
-        let target = inventory.target().with_server("alpha")?;
-        Ok(RpcServer::builder(target).endpoint(inventory).workers(4).start()?)
-    }
-    // end
-
-    fn client() -> Result<(), Box<dyn Error>> {
-        // snippet: service-client
-        use zmqv2_client::{RpcClient, ServiceError};
-
-        let client = RpcClient::builder(InventoryClient::target()).build()?;
-        let inventory = InventoryClient::new(client);
-        match inventory.reserve("bolt".to_owned(), 3).call() {
-            Ok(reservation) => println!("reserved: {}", reservation.id),
-            Err(ServiceError::Remote(InventoryError::TooFew { left })) => println!("only {left} left"),
-            Err(ServiceError::Call(error)) => println!("try again later: {error}"),
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let mut signals = Signals::new([SIGINT, SIGTERM])?;
+            let inventory = Shelf { parts: 100.into() }.into_endpoint();
+            let target = inventory.target().with_server("alpha")?;
+            let server = RpcServer::builder(target).endpoint(inventory).workers(4).start()?;
+            server.wait_ready(Duration::from_secs(10))?;
+            println!("ready");
+            signals.forever().next();
+            server.stop()?;
+            Ok(())
         }
-        let undo = inventory.undo(7).with(|client| client.timeout(Duration::from_secs(5)).retry(2));
-        let handle = undo.cast()?;
         // end
-        drop(handle);
-        Ok(())
+
+        pub(super) fn compile() {
+            let _ = main;
+        }
+    }
+
+    mod async_server {
+        use super::inventory_api;
+
+        struct Shelf;
+
+        async fn look_up(part: &str) -> std::io::Result<u64> {
+            Ok(part.len() as u64)
+        }
+
+        async fn stop_signal() {}
+
+        // snippet: service-async-server
+        use std::time::Duration;
+
+        use inventory_api::{AsyncInventory, InventoryError, Reservation};
+        use zmqv2_server::{AsyncRpcServer, Call, MethodError, MethodResult};
+
+        impl AsyncInventory for Shelf {
+            async fn reserve(&self, _: &Call, part: String, _: u32) -> MethodResult<Reservation, InventoryError> {
+                let id = look_up(&part).await.map_err(MethodError::other)?;
+                Ok(Reservation { id })
+            }
+
+            async fn undo(&self, _: &Call, _: u64) -> MethodResult<(), InventoryError> {
+                Ok(())
+            }
+        }
+
+        async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+            let inventory = Shelf.into_endpoint();
+            let target = inventory.target().with_server("alpha")?;
+            let executor = tokio::runtime::Handle::current();
+            let server = AsyncRpcServer::builder(target, executor).endpoint(inventory).places(1_000).start()?;
+            server.ready(Duration::from_secs(10)).await?;
+            stop_signal().await;
+            server.stop().await?;
+            Ok(())
+        }
+        // end
+
+        pub(super) fn compile() {
+            let _ = serve;
+        }
+    }
+
+    mod clients {
+        use super::inventory_api;
+
+        pub(super) fn blocking() -> Result<(), Box<dyn std::error::Error>> {
+            // snippet: service-client
+            use std::time::Duration;
+
+            use inventory_api::{InventoryClient, InventoryError};
+            use zmqv2_client::{RpcClient, ServiceError};
+
+            let client = RpcClient::builder(InventoryClient::target()).build()?;
+            let inventory = InventoryClient::new(client);
+            match inventory.reserve("bolt".to_owned(), 3).call() {
+                Ok(reservation) => println!("reserved: {}", reservation.id),
+                Err(ServiceError::Remote(InventoryError::TooFew { left })) => println!("only {left} left"),
+                Err(ServiceError::Call(error)) => println!("try again later: {error}"),
+            }
+            let undo = inventory.undo(7).with(|client| client.timeout(Duration::from_secs(5)).retry(2));
+            let handle = undo.cast()?;
+            // end
+            drop(handle);
+            Ok(())
+        }
+
+        pub(super) async fn asynchronous() -> Result<(), Box<dyn std::error::Error>> {
+            use inventory_api::InventoryClient;
+            use zmqv2_client::{RequestContext, RpcClient};
+            let client = RpcClient::builder(InventoryClient::target()).build()?;
+
+            // snippet: service-async-client
+            let ann = RequestContext::new().with("user", "ann");
+            let inventory = InventoryClient::new(client).with_context(ann);
+            let reservation = inventory.reserve("bolt".to_owned(), 3).await?;
+
+            let calls = (0..10).map(|_| tokio::spawn(inventory.reserve("nut".to_owned(), 1).into_future()));
+            for call in Vec::from_iter(calls) {
+                println!("reserved: {}", call.await??.id);
+            }
+            let outcome = inventory.undo(reservation.id).cast_future().await?.await;
+            // end
+            drop(outcome);
+            Ok(())
+        }
     }
 
     pub(super) fn compile() {
-        let _ = (serve, client);
+        let _ = (clients::blocking, clients::asynchronous);
+        blocking_server::compile();
+        async_server::compile();
+    }
+}
+
+mod interceptors {
+    pub(super) mod client {
+        // snippet: interceptor-client
+        use zmqv2_client::{Ended, Interceptor, Outgoing, RefusedBy, RequestContext, RpcClient, Target};
+
+        struct Token(String);
+
+        impl Interceptor for Token {
+            type State = ();
+
+            fn before(&self, message: &mut Outgoing<'_>) -> Result<(), RefusedBy> {
+                message.extend_context("token", &self.0);
+                Ok(())
+            }
+
+            fn after(&self, (): (), ended: &Ended<'_>) {
+                println!("{} after {:?}", ended.label(), ended.elapsed);
+            }
+        }
+
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let token = Token("secret".to_owned());
+            let client = RpcClient::builder(Target::topic("invoices")?).interceptor(token).build()?;
+            let count: u32 = client.call(&RequestContext::new(), "count", &())?;
+            println!("{count}");
+            Ok(())
+        }
+        // end
+
+        pub(super) fn compile() {
+            let _ = main;
+        }
+    }
+
+    pub(super) mod server {
+        // snippet: interceptor-server
+        use zmqv2_server::{HandlerError, Interceptor, Methods, Received, RpcServer, Target};
+
+        struct Check;
+
+        impl Interceptor for Check {
+            type State = ();
+
+            fn before(&self, request: &mut Received<'_>) -> Result<(), HandlerError> {
+                if request.context().get("token").is_none_or(|token| token != "secret") {
+                    return Err(HandlerError::new("invoices", "Forbidden", "a token is needed"));
+                }
+                Ok(())
+            }
+        }
+
+        fn main() -> Result<(), Box<dyn std::error::Error>> {
+            let methods = Methods::new().method("count", |(): ()| Ok(3))?;
+            let server = RpcServer::builder(Target::topic("invoices")?).endpoint(methods).interceptor(Check).start()?;
+            // ... until it is time to go:
+            server.stop()?;
+            Ok(())
+        }
+        // end
+
+        pub(super) fn compile() {
+            let _ = main;
+        }
+    }
+
+    pub(super) fn compile() {
+        client::compile();
+        server::compile();
     }
 }
 
@@ -257,4 +415,5 @@ mod services {
 pub(crate) fn compile() {
     let _ = (calls, casts, asynchronous, fanout, serving, notifications, testing::limits);
     services::compile();
+    interceptors::compile();
 }

@@ -80,10 +80,12 @@ impl Inbox {
 
     /// Cancels the calls of clients whose connections have ended.
     fn end_clients(&mut self, routing: &mut Routing, ingress: Ingress) {
+        let mut gone = Vec::new();
         while let Some(connection) = routing.sockets.ingress(ingress).ended_connection() {
-            if let Some(client) = self.clients.ended(ingress, connection) {
-                routing.handle_now(Input::ClientGone { client });
-            }
+            gone.extend(self.clients.ended(ingress, connection));
+        }
+        if !gone.is_empty() {
+            routing.handle_now(Input::ClientsGone { clients: gone });
         }
     }
 
@@ -94,7 +96,7 @@ impl Inbox {
         self.end_clients(routing, ingress);
         let Some(connection) = self.frames.first_mut().and_then(connection_of) else { return };
         if let Some(earlier) = self.clients.watch(ingress, connection, client) {
-            routing.handle(Input::ClientGone { client: earlier });
+            routing.handle(Input::ClientsGone { clients: vec![earlier] });
         }
     }
 

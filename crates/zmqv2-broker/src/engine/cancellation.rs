@@ -17,10 +17,10 @@ impl<O: Clone, P: Clone> Engine<O, P> {
         }
     }
 
-    /// The client's connection has ended, so nobody can get the answers to its calls. Its other
-    /// messages stay: nobody need wait for what a cast does.
-    pub(super) fn client_gone(&mut self, client: ClientId) {
-        for (id, tag) in self.pending.calls_of(client) {
+    /// The connections of these clients have ended, so nobody can get the answers to their calls.
+    /// Their other messages stay: nobody need wait for what a cast does.
+    pub(super) fn clients_gone(&mut self, clients: &[ClientId]) {
+        for (id, tag) in self.pending.calls_of(clients) {
             self.cancel_tag(tag, id);
         }
     }

@@ -56,13 +56,16 @@ pub struct Arrival<'a> {
     pub wait_for_ready: bool,
     /// Its sender asks about it by its id ([`Engine::silence_of`](super::Engine::silence_of)).
     pub monitored: bool,
+    /// The sender of this notification is content once it is kept.
+    pub answer_stored: bool,
 }
 
 impl<'a> Arrival<'a> {
     /// A request of `bytes` for any one server of `key`.
     pub fn new(id: MessageId, key: &'a str, deadline: Instant, bytes: usize) -> Self {
-        let (pattern, wait_for_ready, monitored) = (Pattern::One, false, false);
-        Self { pattern, id, key, client: None, is_call: false, server: "", deadline, bytes, wait_for_ready, monitored }
+        let (is_call, wait_for_ready, monitored, answer_stored) = Default::default();
+        let (pattern, client, server) = (Pattern::One, None, "");
+        Self { pattern, id, key, client, is_call, server, deadline, bytes, wait_for_ready, monitored, answer_stored }
     }
 }
 
@@ -101,8 +104,8 @@ pub enum Input<'a, O, P> {
     Withdraw { instance: InstanceId, from: O },
     /// A client no longer wants a request that it sent.
     Cancel { client: ClientId, id: MessageId },
-    /// The connection of a client has ended. Its calls that wait are cancelled.
-    ClientGone { client: ClientId },
+    /// The connections of these clients have ended. Their calls that wait are cancelled.
+    ClientsGone { clients: Vec<ClientId> },
     /// The broker stops: it takes no new requests and finishes those in flight.
     Drain,
 }

@@ -199,7 +199,7 @@ impl<O: Clone, P: Clone> Engine<O, P> {
             Input::WorkerDown { worker } => self.worker_down(now, worker),
             Input::Withdraw { instance, from } => self.withdraw(now, instance, from),
             Input::Cancel { client, id } => self.cancel(client, id),
-            Input::ClientGone { client } => self.client_gone(client),
+            Input::ClientsGone { clients } => self.clients_gone(&clients),
             Input::Drain => self.drain(now),
         }
         self.finish_event();

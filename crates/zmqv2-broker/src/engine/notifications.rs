@@ -63,6 +63,9 @@ impl<O: Clone, P: Clone> Engine<O, P> {
                 self.store_notification(now, tag);
             } else {
                 self.deliver_or_queue_notification(now, tag);
+                if arrival.answer_stored {
+                    self.confirm_stored(tag);
+                }
             }
         }
     }

@@ -33,6 +33,7 @@ impl Names {
             is_call: view.kind() == Kind::Call,
             server: &self.server,
             wait_for_ready: flags.contains(Flags::WAIT_FOR_READY),
+            answer_stored: view.kind() == Kind::Notify && flags.contains(Flags::ANSWER_STORED),
             monitored: flags.contains(Flags::MONITORED),
             ..Arrival::new(view.id(), &self.key, left.deadline(now), bytes + REQUEST_OVERHEAD)
         }

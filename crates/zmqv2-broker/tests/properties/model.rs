@@ -335,7 +335,7 @@ impl Model {
                 self.give_up(number);
             }
         }
-        self.handle(Input::ClientGone { client: client as u64 });
+        self.handle(Input::ClientsGone { clients: vec![client as u64] });
     }
 
     fn give_up(&mut self, number: usize) {

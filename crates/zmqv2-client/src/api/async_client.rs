@@ -127,8 +127,7 @@ impl AsyncRpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> SendFuture<FanoutHandle> {
         let draft = MethodName::new(method).map_err(SendError::from);
-        let draft =
-            draft.and_then(|method| FanoutDraft::new(&self.0, Content::Args { context, method: &method, args }));
+        let draft = draft.and_then(|method| FanoutDraft::new(&self.0, Content::args(context, &method, args)));
         self.send_fanout(draft)
     }
 
@@ -168,7 +167,7 @@ impl AsyncRpcClient {
     ) -> (Result<Draft, SendError>, Option<MethodName>) {
         match MethodName::new(method) {
             Ok(method) => {
-                let draft = Draft::new(&self.0, kind, Content::Args { context, method: &method, args });
+                let draft = Draft::new(&self.0, kind, Content::args(context, &method, args));
                 (draft, Some(method))
             }
             Err(error) => (Err(error.into()), None),
@@ -186,10 +185,11 @@ impl AsyncRpcClient {
     }
 }
 
-async fn fanout(client: Arc<RpcClient>, draft: FanoutDraft) -> Result<FanoutHandle, SendError> {
+async fn fanout(client: Arc<RpcClient>, mut draft: FanoutDraft) -> Result<FanoutHandle, SendError> {
     let Connections { router, io_thread, .. } = &**client.connections;
-    let (key, failed) = (&draft.options().key, |error| not_queued(error, &draft.options().target));
-    let listing = io_thread.listing(&router.directory, key, draft.deadline(), &mut None).await;
+    let target = Arc::clone(&draft.options().target);
+    let failed = |error| not_queued(error, &target);
+    let listing = io_thread.listing(&router.directory, &draft.options().key, draft.deadline(), &mut None).await;
     let (outbounds, receiver) = draft.route(router, listing.map_err(failed)?)?;
     io_thread.send_all_later(outbounds).await.map_err(failed)?;
     Ok(FanoutHandle::new(draft.id(), receiver))

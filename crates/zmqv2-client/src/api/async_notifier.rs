@@ -105,16 +105,17 @@ impl AsyncNotifier {
     }
 }
 
-async fn send(notifier: Arc<Notifier>, draft: NotificationDraft) -> Result<NotifyHandle, SendError> {
+async fn send(notifier: Arc<Notifier>, mut draft: NotificationDraft) -> Result<NotifyHandle, SendError> {
     let Connections { router, io_thread, .. } = &**notifier.connections;
-    let failed = |error| not_queued(error, &draft.target);
+    let target = Arc::clone(&draft.target);
+    let failed = |error| not_queued(error, &target);
     let mut messages = Messages::default();
     for topic in &draft.topics {
         let (key, wait_until) = (topic.target.key(), draft.lookup_until(router));
         let listing = io_thread.listing(&router.directory, &key, wait_until, &mut None).await;
         messages.add(router, &draft, topic, listing.map_err(failed)?)?;
     }
-    let (outbounds, receiver) = messages.start(draft.started);
+    let (outbounds, receiver) = messages.start(draft.started, std::mem::take(&mut draft.around));
     io_thread.send_all_later(outbounds).await.map_err(failed)?;
     Ok(NotifyHandle::new(draft.id, receiver))
 }

@@ -1,15 +1,18 @@
 //! A message that is encoded and has no nodes yet. What follows needs the directory, and may wait.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use zmqv2_proto::{Kind, MessageId, MethodName, RequestContext, Ttl};
+use zmqv2_proto::{Kind, MessageId, MethodName, RequestContext, Target, Ttl};
 
 use crate::api::rpc_client::RpcClient;
 use crate::clock;
 use crate::delivery::request::{CallOptions, EncodedRequest, Request};
 use crate::delivery::table::DeliveryOptions;
+use crate::interceptor::Verb;
+use crate::interceptor::chain::{Around, Interceptors};
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::completion::{CompletionReceiver, CompletionSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
@@ -24,7 +27,7 @@ use crate::routing::router::Router;
 /// The content of a message.
 pub(super) enum Content<'a, A: ?Sized> {
     Args {
-        context: &'a RequestContext,
+        context: Cow<'a, RequestContext>,
         method: &'a MethodName,
         args: &'a A,
     },
@@ -38,10 +41,33 @@ impl Content<'_, ()> {
     }
 }
 
-impl<A: Serialize + ?Sized> Content<'_, A> {
+impl<'a, A: Serialize + ?Sized> Content<'a, A> {
+    pub(super) fn args(context: &'a RequestContext, method: &'a MethodName, args: &'a A) -> Self {
+        Self::Args { context: Cow::Borrowed(context), method, args }
+    }
+
+    /// The content as interceptors leave it.
+    fn intercepted<'b>(
+        self,
+        interceptors: &Interceptors,
+        verb: Verb,
+        target: &'b Target,
+    ) -> Result<(Content<'b, A>, Around), SendError>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Args { context, method, args } => {
+                let (context, around) = interceptors.before(verb, target, Some(method.as_str()), context)?;
+                Ok((Content::Args { context, method, args }, around))
+            }
+            Self::Body(body) => Ok((Content::Body(body), interceptors.before_body(verb, target)?)),
+        }
+    }
+
     pub(super) fn encode(self, kind: Kind, request: &Request<'_>, limit: usize) -> Result<EncodedRequest, SendError> {
         match self {
-            Self::Args { context, method, args } => request.encode(kind, context, method, &args, limit),
+            Self::Args { context, method, args } => request.encode(kind, &context, method, &args, limit),
             Self::Body(body) => request.ready(kind, body, limit),
         }
     }
@@ -54,6 +80,7 @@ pub(crate) struct Draft {
     started: Instant,
     deadline: Instant,
     encoded: EncodedRequest,
+    around: Around,
 }
 
 impl Draft {
@@ -62,9 +89,20 @@ impl Draft {
         kind: Kind,
         content: Content<'_, A>,
     ) -> Result<Self, SendError> {
+        let verb = if kind == Kind::Call { Verb::Call } else { Verb::Cast };
+        let (content, around) = content.intercepted(client.interceptors(), verb, client.target())?;
+        Ok(Self { around, ..Self::without_interceptors(client, kind, content)? })
+    }
+
+    /// A message whose interceptors wait elsewhere.
+    pub(super) fn without_interceptors<A: Serialize + ?Sized>(
+        client: &RpcClient,
+        kind: Kind,
+        content: Content<'_, A>,
+    ) -> Result<Self, SendError> {
         let request = client.request(kind);
         let encoded = content.encode(kind, &request, client.max_message_bytes())?;
-        Ok(Self { kind, started: request.started, deadline: request.deadline, encoded })
+        Ok(Self { kind, started: request.started, deadline: request.deadline, encoded, around: Around::default() })
     }
 
     pub(super) fn id(&self) -> MessageId {
@@ -89,6 +127,7 @@ impl Draft {
         let route = Route::from_listing(router, &request, listing, lookup)?;
         let message = message(self.kind, &request, self.encoded);
         let (sender, receiver) = CompletionSender::new(request.started, Arc::clone(&options.target));
+        let sender = sender.with_interceptors(self.around, self.kind == Kind::Call);
         let bytes = message.header.len() + message.body.len();
         let options = DeliveryOptions { bytes, ..request.delivery_options(self.kind) };
         Ok((Box::new(Outbound::new(message, route, options, ResultSender::Single(sender))), receiver))
@@ -101,6 +140,7 @@ pub(super) struct FanoutDraft {
     options: CallOptions,
     deadline: Instant,
     message: Arc<Message>,
+    around: Around,
 }
 
 impl FanoutDraft {
@@ -108,10 +148,11 @@ impl FanoutDraft {
         let mut options = client.options.clone();
         let target = Arc::make_mut(&mut options.target);
         (target.server, target.fanout) = (None, false);
+        let (content, around) = content.intercepted(client.interceptors(), Verb::Fanout, client.target())?;
         let request = Request::begin(&options, client.cast_timeout(), clock::now());
         let encoded = content.encode(Kind::Fanout, &request, client.max_message_bytes())?;
         let (deadline, message) = (request.deadline, message(Kind::Fanout, &request, encoded));
-        Ok(Self { options, deadline, message })
+        Ok(Self { options, deadline, message, around })
     }
 
     pub(super) fn id(&self) -> MessageId {
@@ -127,8 +168,12 @@ impl FanoutDraft {
     }
 
     /// One message for each node that the directory lists.
-    pub(super) fn route(&self, router: &Router, listing: Listing) -> Result<(Vec<Outbound>, GroupReceiver), SendError> {
-        let Self { options, deadline, message } = self;
+    pub(super) fn route(
+        &mut self,
+        router: &Router,
+        listing: Listing,
+    ) -> Result<(Vec<Outbound>, GroupReceiver), SendError> {
+        let Self { options, deadline, message, around } = self;
         let request = Request { options, started: message.started, deadline: *deadline };
         let Listing { placement, doubt } = listing;
         if let Some(doubt) = doubt.clone().filter(|_| placement.is_empty() && !options.wait_for_ready) {
@@ -148,7 +193,7 @@ impl FanoutDraft {
             parts.push(Part::new(topic.clone(), None, ExpectedReceivers::Unknown));
         }
         let incomplete = doubt.as_ref().map(|doubt| doubt.to_string().into());
-        let (receiver, part_senders) = ResultGroup::start(request.started, parts, incomplete);
+        let (receiver, part_senders) = ResultGroup::start(request.started, parts, incomplete, std::mem::take(around));
         // The messages share the body, so only the first one counts its bytes.
         let mut bytes = message.header.len() + message.body.len();
         let mut destinations = placement.nodes().iter().map(|placed| router.destination(&placed.node));

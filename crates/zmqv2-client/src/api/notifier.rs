@@ -60,6 +60,7 @@ pub(crate) struct NotifyOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) time_to_live: Duration,
     pub(crate) retries: u32,
+    pub(crate) until_stored: bool,
 }
 
 impl NotifyOptions {
@@ -71,6 +72,7 @@ impl NotifyOptions {
             timeout: None,
             time_to_live: DEFAULT_TIME_TO_LIVE,
             retries: 0,
+            until_stored: false,
         }
     }
 
@@ -125,6 +127,15 @@ macro_rules! notify_setters {
         /// a second time.
         pub fn retry(mut self, retries: u32) -> Self {
             self.options.retries = retries;
+            self
+        }
+
+        /// Sets whether a notification ends as soon as a broker keeps it
+        /// ([`Stored`](crate::Outcome::Stored)), even if a listener is ready. Then no sender waits
+        /// for a slow listener. What a listener refuses later becomes a dead letter at the broker.
+        /// Default: `false`. Brokers of earlier versions wait for the listener.
+        pub fn until_stored(mut self, until_stored: bool) -> Self {
+            self.options.until_stored = until_stored;
             self
         }
     };

@@ -9,6 +9,7 @@ use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::notifier::Notifier;
 use crate::api::rpc_client::RpcClient;
 use crate::api::send_notification::NotificationDraft;
+use crate::interceptor::{EndResult, Verb};
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
 use crate::outcome::raw_reply::RawReply;
@@ -42,7 +43,13 @@ impl RpcClient {
     pub fn call_raw(&self, body: impl Into<Vec<u8>>) -> Result<Answered<RawReply>, CallError> {
         let mut body = body.into();
         let content = |last| Content::<()>::Body(if last { std::mem::take(&mut body) } else { body.clone() });
-        self.call_blocking(content, &self.raw_reader())
+        let mut around = self.interceptors().before_body(Verb::Call, &self.options.target)?;
+        let result = self.call_blocking(content, &self.raw_reader());
+        if result.as_ref().is_ok_and(|answered| answered.value.is_failure()) {
+            around.end(EndResult::Failed, None);
+        }
+        around.returned(&result);
+        result
     }
 
     /// Like [`call_async`](Self::call_async), with a body that is ready.
@@ -67,7 +74,7 @@ impl RpcClient {
     /// # Errors
     /// As [`fanout`](Self::fanout).
     pub fn fanout_raw(&self, body: impl Into<Vec<u8>>) -> Result<FanoutHandle, SendError> {
-        self.send_fanout(&FanoutDraft::new(self, Content::ready(body))?)
+        self.send_fanout(FanoutDraft::new(self, Content::ready(body))?)
     }
 
     /// Leaves replies unread.
@@ -103,6 +110,6 @@ impl Notifier {
     /// # Errors
     /// [`SendError`]: nothing was sent to any of the topics.
     pub fn notify_raw(&self, body: impl Into<Vec<u8>>, priority: Priority) -> Result<NotifyHandle, SendError> {
-        self.send(&NotificationDraft::ready(self, body.into(), priority)?)
+        self.send(NotificationDraft::ready(self, body.into(), priority)?)
     }
 }

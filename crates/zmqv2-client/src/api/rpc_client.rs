@@ -1,5 +1,6 @@
 //! The client: its target, the options of its messages, and the verbs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::api::notifier::{Notifier, NotifyOptions};
 use crate::api::rpc_client_builder::{RpcClientBuilder, call_setters};
 use crate::delivery::request::{CallOptions, Request};
 use crate::direct::call::DirectCaller;
+use crate::interceptor::Verb;
+use crate::interceptor::chain::Interceptors;
 use crate::io::thread::Closed;
 use crate::outcome::answered::Answered;
 use crate::outcome::call_error::CallError;
@@ -213,8 +216,12 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<Answered<R>, CallError> {
         let method = MethodName::new(method)?;
-        let content = |_| Content::Args { context, method: &method, args };
-        self.call_blocking(content, &self.typed_reader(Some(method.clone())))
+        let (verb, target, context) = (Verb::Call, &self.options.target, Cow::Borrowed(context));
+        let (context, around) = self.interceptors().before(verb, target, Some(method.as_str()), context)?;
+        let content = |_| Content::args(&context, &method, args);
+        let result = self.call_blocking(content, &self.typed_reader(Some(method.clone())));
+        around.returned(&result);
+        result
     }
 
     /// Asks whether a server of the target answers. Every server has the method
@@ -254,7 +261,7 @@ impl RpcClient {
         if !self.connections.io_thread.has_room() {
             return None;
         }
-        match Draft::new(self, Kind::Call, content()).and_then(|draft| self.send(draft)) {
+        match Draft::without_interceptors(self, Kind::Call, content()).and_then(|draft| self.send(draft)) {
             Ok(sent) => Some(CallHandle::new(sent, reader.clone()).wait_detailed()),
             Err(SendError::Full { .. } | SendError::Closed { .. } | SendError::Transport { .. }) => None,
             Err(error) => Some(Err(error.into())),
@@ -285,6 +292,10 @@ impl RpcClient {
 
     pub(super) fn cast_timeout(&self) -> Duration {
         self.options.cast_timeout.unwrap_or(self.connections.settings.config.cast_timeout)
+    }
+
+    pub(super) fn interceptors(&self) -> &Interceptors {
+        &self.connections.settings.interceptors
     }
 
     pub(super) fn max_message_bytes(&self) -> usize {

@@ -40,7 +40,7 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<CallHandle<R>, SendError> {
         let method = MethodName::new(method)?;
-        let draft = Draft::new(self, Kind::Call, Content::Args { context, method: &method, args })?;
+        let draft = Draft::new(self, Kind::Call, Content::args(context, &method, args))?;
         Ok(CallHandle::new(self.send(draft)?, self.typed_reader(Some(method))))
     }
 
@@ -68,7 +68,7 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<CastHandle, SendError> {
         let method = &MethodName::new(method)?;
-        let draft = Draft::new(self, Kind::Cast, Content::Args { context, method, args })?;
+        let draft = Draft::new(self, Kind::Cast, Content::args(context, method, args))?;
         Ok(CastHandle::new(self.send(draft)?))
     }
 
@@ -106,7 +106,7 @@ impl RpcClient {
         args: &(impl Serialize + ?Sized),
     ) -> Result<FanoutHandle, SendError> {
         let method = &MethodName::new(method)?;
-        self.send_fanout(&FanoutDraft::new(self, Content::Args { context, method, args })?)
+        self.send_fanout(FanoutDraft::new(self, Content::args(context, method, args))?)
     }
 
     /// Sends a message with one receiver.
@@ -121,7 +121,7 @@ impl RpcClient {
         Ok(SentMessage { id, receiver, queue })
     }
 
-    pub(super) fn send_fanout(&self, draft: &FanoutDraft) -> Result<FanoutHandle, SendError> {
+    pub(super) fn send_fanout(&self, mut draft: FanoutDraft) -> Result<FanoutHandle, SendError> {
         let Connections { router, io_thread, .. } = &**self.connections;
         let listing = router.directory.listing(&draft.options().key, || draft.deadline(), &mut None);
         let (outbounds, receiver) = draft.route(router, listing)?;

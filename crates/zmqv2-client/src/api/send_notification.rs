@@ -1,6 +1,7 @@
 //! Sends a notification: one message for each pool that the directory lists. If the directory does
 //! not list the pools of every node, one broker makes the copies.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::api::send::not_queued;
 use crate::clock;
 use crate::delivery::request::MIN_TIMEOUT;
 use crate::delivery::table::DeliveryOptions;
+use crate::interceptor::Verb;
+use crate::interceptor::chain::Around;
 use crate::io::outbound::{Message, Outbound, ResultSender};
 use crate::outcome::receiver_tracker::ExpectedReceivers;
 use crate::outcome::result_group::{GroupReceiver, Part, ResultGroup};
@@ -48,18 +51,18 @@ impl Notifier {
         payload: &(impl Serialize + ?Sized),
         priority: Priority,
     ) -> Result<NotifyHandle, SendError> {
-        self.send(&NotificationDraft::new(self, context, event_type, payload, priority)?)
+        self.send(NotificationDraft::new(self, context, event_type, payload, priority)?)
     }
 
-    pub(super) fn send(&self, draft: &NotificationDraft) -> Result<NotifyHandle, SendError> {
+    pub(super) fn send(&self, mut draft: NotificationDraft) -> Result<NotifyHandle, SendError> {
         let Connections { router, io_thread, .. } = &**self.connections;
         let mut messages = Messages::default();
         for topic in &draft.topics {
             let wait_until = || draft.lookup_until(router);
             let listing = router.directory.listing(&topic.target.key(), wait_until, &mut None);
-            messages.add(router, draft, topic, listing)?;
+            messages.add(router, &draft, topic, listing)?;
         }
-        let (outbounds, receiver) = messages.start(draft.started);
+        let (outbounds, receiver) = messages.start(draft.started, std::mem::take(&mut draft.around));
         io_thread.send_all(outbounds).map_err(|error| not_queued(error, &draft.target))?;
         Ok(NotifyHandle::new(draft.id, receiver))
     }
@@ -71,6 +74,8 @@ pub(super) struct NotificationDraft {
     pub(super) id: MessageId,
     pub(super) started: Instant,
     delivery: DeliveryOptions,
+    flags: Flags,
+    pub(super) around: Around,
     /// The target of the first topic, for errors.
     pub(super) target: Arc<Target>,
     pub(super) topics: Vec<TopicDraft>,
@@ -96,7 +101,10 @@ impl NotificationDraft {
         priority: Priority,
     ) -> Result<Self, SendError> {
         let mut draft = Self::begin(notifier, priority)?;
-        let id = draft.id;
+        let (id, target) = (draft.id, Arc::clone(&draft.target));
+        let interceptors = &notifier.connections.settings.interceptors;
+        let (context, around) = interceptors.before(Verb::Notify, &target, Some(event_type), Cow::Borrowed(context))?;
+        draft.around = around;
         let mut notification: Option<Notification> = None;
         draft.encode(notifier, |target, unique_id| {
             let payload_error = |source| SendError::Payload {
@@ -111,7 +119,7 @@ impl NotificationDraft {
                     let mut new = new.map_err(payload_error)?;
                     new.message_id = uuid(id);
                     new.timestamp = clock::timestamp();
-                    new.context = context.clone();
+                    new.context = RequestContext::clone(&context);
                     none.insert(new)
                 }
             };
@@ -124,6 +132,7 @@ impl NotificationDraft {
     /// A notification with a body that is ready.
     pub(super) fn ready(notifier: &Notifier, body: Vec<u8>, priority: Priority) -> Result<Self, SendError> {
         let mut draft = Self::begin(notifier, priority)?;
+        draft.around = notifier.connections.settings.interceptors.before_body(Verb::Notify, &draft.target)?;
         let body = Arc::new(body);
         draft.encode(notifier, |_, _| Ok(Arc::clone(&body)))?;
         draft.topics.iter_mut().skip(1).for_each(|topic| topic.counted = 0);
@@ -152,7 +161,11 @@ impl NotificationDraft {
             Some(first) => Arc::clone(&first.target),
             None => Arc::new(Target::new(exchange.clone(), priority.topic(&Topic::new(DEFAULT_TOPIC)?)?)),
         };
-        Ok(Self { id, started, delivery, target, topics })
+        let mut flags = if notifier.options.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        if notifier.options.until_stored {
+            flags = flags.with(Flags::ANSWER_STORED);
+        }
+        Ok(Self { id, started, delivery, flags, around: Around::default(), target, topics })
     }
 
     /// Encodes the body for each topic.
@@ -206,12 +219,12 @@ impl Messages {
         }
         let expected = |pool: &Option<_>| pool.clone().map_or(ExpectedReceivers::Unknown, ExpectedReceivers::Pool);
         self.parts.extend(pools.iter().map(|(pool, _)| Part::new(topic.topic.clone(), None, expected(pool))));
-        self.messages.extend(pool_messages(pools, topic, draft.started, draft.delivery));
+        self.messages.extend(pool_messages(pools, draft, topic));
         Ok(())
     }
 
-    pub(super) fn start(self, started: Instant) -> (Vec<Outbound>, GroupReceiver) {
-        let (receiver, part_senders) = ResultGroup::start(started, self.parts, self.incomplete);
+    pub(super) fn start(self, started: Instant, around: Around) -> (Vec<Outbound>, GroupReceiver) {
+        let (receiver, part_senders) = ResultGroup::start(started, self.parts, self.incomplete, around);
         let outbounds = self.messages.into_iter().zip(part_senders).map(|((message, route, delivery), part_sender)| {
             Outbound::new(Arc::new(message), route, delivery, ResultSender::Part(part_sender))
         });
@@ -249,15 +262,15 @@ fn pools(
 /// The messages of one topic. They share the body, so only the first one counts its bytes.
 fn pool_messages(
     pools: Vec<Pool>,
-    draft: &TopicDraft,
-    started: Instant,
-    delivery: DeliveryOptions,
+    draft: &NotificationDraft,
+    topic: &TopicDraft,
 ) -> impl Iterator<Item = (Message, Route, DeliveryOptions)> {
-    let TopicDraft { target, id, body, counted, .. } = draft;
+    let &NotificationDraft { started, delivery, flags, .. } = draft;
+    let TopicDraft { target, id, body, counted, .. } = topic;
     let mut size = *counted;
     pools.into_iter().map(move |(pool, destinations)| {
         let mut header = Header::new(Kind::Notify, *id);
-        header.flags = if delivery.retries > 0 { Flags::MAY_REPEAT } else { Flags::NONE };
+        header.flags = flags;
         header.key = Some(target.key());
         header.server.clone_from(&pool);
         let header = header.encode();

@@ -1,13 +1,15 @@
 //! The client as the caller of declared services.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmqv2_proto::service::{Caller, ServiceRequest};
+use zmqv2_proto::service::{AsyncCaller, Caller, ServiceRequest};
 use zmqv2_proto::{Failure, Namespace, Version, service};
 
 use crate::api::handles::fanout::FanoutHandle;
+use crate::api::handles::futures::{CallFuture, SendFuture};
 use crate::api::handles::single::{CallHandle, CastHandle};
 use crate::api::rpc_client::RpcClient;
 use crate::outcome::call_error::CallError;
@@ -86,5 +88,32 @@ impl Caller for RpcClient {
 
     fn can_send_version(&self, version: Version) -> bool {
         Self::can_send_version(self, version)
+    }
+}
+
+impl AsyncCaller for RpcClient {
+    type CallFuture<R: DeserializeOwned> = CallFuture<R>;
+    type CastFuture = SendFuture<CastHandle>;
+    type FanoutFuture = SendFuture<FanoutHandle>;
+
+    fn call_future<R: DeserializeOwned>(&self, request: &ServiceRequest<'_, impl Serialize>) -> CallFuture<R> {
+        match self.for_request(request) {
+            Ok(client) => client.asynchronous().call(request.context, request.method.name, request.arguments),
+            Err(error) => CallFuture::new(&Arc::new(self.clone()), Err(error), self.typed_reader(None)),
+        }
+    }
+
+    fn cast_future(&self, request: &ServiceRequest<'_, impl Serialize>) -> SendFuture<CastHandle> {
+        match self.for_request(request) {
+            Ok(client) => client.asynchronous().cast(request.context, request.method.name, request.arguments),
+            Err(error) => SendFuture::failed(error),
+        }
+    }
+
+    fn fanout_future(&self, request: &ServiceRequest<'_, impl Serialize>) -> SendFuture<FanoutHandle> {
+        match self.for_request(request) {
+            Ok(client) => client.asynchronous().fanout(request.context, request.method.name, request.arguments),
+            Err(error) => SendFuture::failed(error),
+        }
     }
 }

@@ -113,6 +113,13 @@ macro_rules! setup_setters {
             self.setup.settings.observer = Some($crate::settings::Observer(Arc::new(observer)));
             self
         }
+
+        /// Adds an [`Interceptor`](crate::Interceptor), which sees every message before it is sent and
+        /// after it has ended. Default: none.
+        pub fn interceptor(mut self, interceptor: impl $crate::Interceptor) -> Self {
+            self.setup.settings.interceptors.add(interceptor);
+            self
+        }
     };
 }
 pub(crate) use setup_setters;

@@ -373,6 +373,19 @@ mod tests {
     }
 
     #[test]
+    fn the_waker_of_the_last_poll_is_woken() {
+        let admission = Admission::new(1, 10);
+        admission.reserve(1, 1, None).unwrap();
+        let [(first, first_waker), (last, last_waker)] = [waker(), waker()];
+        let mut place = admission.place(1, 1);
+        // A future may move to another task while it waits.
+        assert!(place.poll(&first_waker).is_pending() && place.poll(&last_waker).is_pending());
+        admission.release(1, 1);
+        assert_eq!([first, last].map(|woken| woken.0.load(Ordering::Relaxed)), [0, 1]);
+        assert!(place.poll(&last_waker).is_ready());
+    }
+
+    #[test]
     fn closing_ends_every_place_that_waits() {
         let admission = Admission::new(1, 10);
         admission.reserve(1, 1, None).unwrap();

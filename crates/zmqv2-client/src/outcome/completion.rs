@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{Target, process_id};
 
+use crate::interceptor::chain::Around;
 use crate::outcome::Completion;
 use crate::outcome::call_error::CallError;
 use crate::wake::wake;
@@ -16,6 +17,8 @@ use crate::{callback_thread, clock};
 pub(crate) struct CompletionSender {
     slot: Arc<Slot>,
     started: Instant,
+    around: Around,
+    is_call: bool,
 }
 
 /// Waits for the completion.
@@ -44,7 +47,13 @@ impl CompletionSender {
     pub(crate) fn new(started: Instant, target: Arc<Target>) -> (Self, CompletionReceiver) {
         let (state, done) = (Mutex::default(), Condvar::new());
         let slot = Arc::new(Slot { pid: process_id(), target, state, done });
-        (Self { slot: Arc::clone(&slot), started }, CompletionReceiver(slot))
+        (Self { slot: Arc::clone(&slot), started, around: Around::default(), is_call: false }, CompletionReceiver(slot))
+    }
+
+    /// These interceptors see the completion.
+    pub(crate) fn with_interceptors(mut self, around: Around, is_call: bool) -> Self {
+        (self.around, self.is_call) = (around, is_call);
+        self
     }
 
     /// Whether the receiver still exists.
@@ -53,7 +62,8 @@ impl CompletionSender {
     }
 
     /// Gives the completion, and leaves it to [`Wakeup::wake`] to wake the receiver.
-    pub(crate) fn complete(self, completion: Completion) -> Wakeup {
+    pub(crate) fn complete(mut self, completion: Completion) -> Wakeup {
+        self.around.complete(&completion, self.is_call);
         self.slot.complete(completion)
     }
 }
@@ -92,7 +102,9 @@ impl Drop for CompletionSender {
         if !self.slot.lock().done {
             let after = clock::now().saturating_duration_since(self.started);
             let result = Err(CallError::Closed { target: Box::new(Target::clone(&self.slot.target)) });
-            self.slot.complete(Completion { result, after }).wake();
+            let completion = Completion { result, after };
+            self.around.complete(&completion, self.is_call);
+            self.slot.complete(completion).wake();
         }
     }
 }

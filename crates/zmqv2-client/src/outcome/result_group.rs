@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use zmqv2_proto::{NodeName, Topic, process_id};
 
+use crate::interceptor::EndResult;
+use crate::interceptor::chain::Around;
 use crate::outcome::Outcome;
 use crate::outcome::receiver_answer::ReceiverAnswer;
 use crate::outcome::receiver_tracker::{ExpectedReceivers, ReceiverResult, ReceiverTracker};
@@ -30,6 +32,7 @@ struct GroupState {
     open: usize,
     /// Why there may be receivers that are not known.
     incomplete: Option<Arc<str>>,
+    around: Around,
     waker: Option<Waker>,
     waiting: usize,
 }
@@ -71,9 +74,10 @@ impl ResultGroup {
         started: Instant,
         parts: Vec<Part>,
         incomplete: Option<Arc<str>>,
+        around: Around,
     ) -> (GroupReceiver, Vec<PartSender>) {
         let open = parts.len();
-        let state = Mutex::new(GroupState { parts, open, incomplete, waker: None, waiting: 0 });
+        let state = Mutex::new(GroupState { parts, open, incomplete, around, waker: None, waiting: 0 });
         let group =
             Arc::new(Self { pid: process_id(), state, done: Condvar::new(), abandoned: AtomicBool::new(false) });
         let sender = |part| PartSender { group: Arc::clone(&group), part, started, ended: false };
@@ -151,7 +155,11 @@ impl Drop for PartSender {
             return;
         }
         let (waker, waiting) = (state.waker.take(), state.waiting > 0);
+        let mut around = std::mem::take(&mut state.around);
+        let results = state.parts.iter().filter(|_| !around.is_empty()).flat_map(|part| part.tracker.results());
+        let outcomes: Vec<_> = results.map(|result| result.outcome.clone()).collect();
         drop(state);
+        around.end(EndResult::Outcomes(&outcomes), None);
         if waiting {
             self.group.done.notify_all();
         }

@@ -68,6 +68,14 @@ pub enum SendError {
         /// The target.
         target: Box<Target>,
     },
+    /// An [interceptor](crate::Interceptor) of this program refused the message.
+    #[error("an interceptor refused the message for {target}")]
+    Intercepted {
+        /// The target.
+        target: Box<Target>,
+        /// The error of the interceptor.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The method or the topic has no valid name.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),

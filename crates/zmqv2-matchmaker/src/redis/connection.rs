@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -374,7 +375,7 @@ pub(super) fn client(address: &TcpAddress, tls: Option<&RedisTls>) -> Result<Cli
     let secure = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
     let files = TlsCertificates {
         client_tls: client_certificate(tls)?,
-        root_cert: tls.ca_file.as_deref().map(|file| pem(file, "tls_ca_file")).transpose()?,
+        root_cert: tls.ca_file.as_deref().map(|file| certificates(file, "tls_ca_file")).transpose()?,
     };
     Client::build_with_tls(secure.into_connection_info()?.set_redis_settings(redis), files).map_err(|error| {
         let problem = format!("the certificates cannot be used: {error}");
@@ -386,8 +387,8 @@ fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, RedisFa
     match (&tls.cert_file, &tls.key_file) {
         (None, None) => Ok(None),
         (Some(cert), Some(key)) => Ok(Some(ClientTlsConfig {
-            client_cert: pem(cert, "tls_cert_file")?,
-            client_key: pem(key, "tls_key_file")?,
+            client_cert: certificates(cert, "tls_cert_file")?,
+            client_key: bytes(key, "tls_key_file")?,
         })),
         _ => {
             let problem = "a certificate needs its key, and a key its certificate".to_owned();
@@ -396,7 +397,18 @@ fn client_certificate(tls: &RedisTls) -> Result<Option<ClientTlsConfig>, RedisFa
     }
 }
 
-fn pem(file: &std::path::Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
+/// A PEM file with at least one certificate. The library takes a file without one, and trusts nobody.
+fn certificates(file: &Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let pem = bytes(file, option)?;
+    if !pem.windows(BEGIN.len()).any(|part| part == BEGIN) {
+        let problem = format!("{} has no certificate: a PEM file with BEGIN CERTIFICATE is expected", file.display());
+        return Err(RedisFailure::option(problem, option));
+    }
+    Ok(pem)
+}
+
+fn bytes(file: &Path, option: &str) -> Result<Vec<u8>, RedisFailure> {
     let failed = |error| RedisFailure::option(format!("cannot read {}: {error}", file.display()), option);
     std::fs::read(file).map_err(failed)
 }

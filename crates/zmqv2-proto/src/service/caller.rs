@@ -88,10 +88,10 @@ pub struct ServiceRequest<'a, A> {
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 pub struct Stub<C> {
-    caller: C,
+    pub(super) caller: C,
     /// The context of the requests that get none of their own.
     pub context: Arc<RequestContext>,
-    interface: &'static Interface,
+    pub(super) interface: &'static Interface,
 }
 
 impl<C: Caller> Stub<C> {
@@ -107,10 +107,11 @@ impl<C: Caller> Stub<C> {
     }
 }
 
-/// A request that is ready to be sent.
-#[must_use = "a prepared request does nothing: send it with call(), call_async(), cast() or fanout()"]
+/// A request that is ready to be sent: with the functions below, or with `.await`, which calls the
+/// method.
+#[must_use = "a prepared request does nothing: send it with .await, call(), call_async(), cast() or fanout()"]
 pub struct Prepared<C, A, R, E> {
-    stub: Stub<C>,
+    pub(super) stub: Stub<C>,
     method: &'static Method,
     arguments: Named<A>,
     types: PhantomData<fn() -> (R, E)>,
@@ -170,7 +171,7 @@ impl<C: Caller, A: Arguments, R: DeserializeOwned, E: DeclaredError> Prepared<C,
         self.stub.caller.fanout(&self.request())
     }
 
-    fn request(&self) -> ServiceRequest<'_, Named<A>> {
+    pub(super) fn request(&self) -> ServiceRequest<'_, Named<A>> {
         let Self { stub, method, arguments, .. } = self;
         ServiceRequest { context: &stub.context, interface: stub.interface, method, arguments }
     }
@@ -226,7 +227,10 @@ impl<C: Caller, R: DeserializeOwned, E> fmt::Debug for Pending<C, R, E> {
 }
 
 /// The error of a call: the declared one, if the server answered with it.
-fn declared<C: Caller, E: DeclaredError>(interface: &Interface, error: C::CallError) -> ServiceError<E, C::CallError> {
+pub(super) fn declared<C: Caller, E: DeclaredError>(
+    interface: &Interface,
+    error: C::CallError,
+) -> ServiceError<E, C::CallError> {
     match C::failure(&error).and_then(|failure| error_of(failure, interface.error_module)) {
         Some(declared) => ServiceError::Remote(declared),
         None => ServiceError::Call(error),

@@ -49,6 +49,7 @@
 ///
 /// # The declaration
 /// - `pub service NAME("TOPIC")`: the name of the trait, and the topic.
+/// - `async NAME` (optional): the name of a second trait, whose methods are `async fn`.
 /// - `client NAME`: the name of the client.
 /// - `namespace "NAME"` (optional): the namespace of the interface.
 /// - `version MAJOR.MINOR`: the version that the server offers.
@@ -67,6 +68,9 @@
 /// - `trait NAME: Send + Sync + 'static`, with one method for each of the declaration:
 ///   `fn reserve(&self, call: &Call, part: String, count: u32) -> MethodResult<Reservation, InventoryError>`.
 ///   Its `into_endpoint` makes a [`ServiceEndpoint`](crate::service::ServiceEndpoint).
+/// - With `async NAME`, a trait of that name with the same methods as `async fn`. Their futures are
+///   `Send`. Its `into_endpoint` makes an
+///   [`AsyncServiceEndpoint`](crate::service::AsyncServiceEndpoint).
 /// - `struct CLIENT<C>`, where `C` is a [`Caller`](crate::service::Caller) such as
 ///   `zmqv2_client::RpcClient`, with one method for each: it returns a
 ///   [`Prepared`](crate::service::Prepared) request. `CLIENT::target()` is the target of the caller.
@@ -77,7 +81,7 @@
 macro_rules! service {
     (
         $(#[$meta:meta])*
-        $vis:vis service $service:ident($topic:literal), client $client:ident
+        $vis:vis service $service:ident($topic:literal) $(, async $later:ident)?, client $client:ident
         $(, namespace $namespace:literal)?, version $version:literal
         $(, error $error:ty)? $(, module $module:literal)? $(,)?
         {
@@ -89,6 +93,15 @@ macro_rules! service {
     ) => {
         $crate::service! {
             @items [$(#[$meta])*] [$vis] $service $client ($topic) ($($namespace)?) $version ($($module)?)
+            [$crate::service!(@or ($($error)?) $crate::service::NoError)]
+            $(
+                [$(#[$method_meta])*] $method ($($argument: $type),*)
+                [$crate::service!(@or ($($result)?) ())] ($($since)?);
+            )*
+        }
+
+        $crate::service! {
+            @async ($($later)?) [$(#[$meta])*] [$vis] $client $version
             [$crate::service!(@or ($($error)?) $crate::service::NoError)]
             $(
                 [$(#[$method_meta])*] $method ($($argument: $type),*)
@@ -217,6 +230,61 @@ macro_rules! service {
                     self.stub.prepare(METHOD, ($($argument,)*))
                 }
             )*
+        }
+    };
+
+    (@async () $($rest:tt)*) => {};
+    (
+        @async ($service:ident) [$(#[$meta:meta])*] [$vis:vis] $client:ident $version:literal [$error:ty]
+        $(
+            [$(#[$method_meta:meta])*] $method:ident ($($argument:ident: $type:ty),*)
+            [$result:ty] ($($since:literal)?);
+        )*
+    ) => {
+        $(#[$meta])*
+        #[allow(dead_code, clippy::too_many_arguments)]
+        $vis trait $service: ::core::marker::Send + ::core::marker::Sync + 'static {
+            $(
+                $(#[$method_meta])*
+                fn $method(
+                    &self,
+                    call: &$crate::service::Call,
+                    $($argument: $type),*
+                ) -> impl ::core::future::Future<
+                    Output = $crate::service::MethodResult<
+                        $result,
+                        $error,
+                    >,
+                > + ::core::marker::Send;
+            )*
+
+            /// This service as an endpoint of a server with asynchronous handlers.
+            #[allow(deprecated, unused_variables)]
+            fn into_endpoint(self) -> $crate::service::AsyncServiceEndpoint
+            where
+                Self: ::core::marker::Sized,
+            {
+                const INTERFACE: &$crate::service::Interface = &<$client<()>>::INTERFACE;
+                let service = ::std::sync::Arc::new(self);
+                $crate::service::AsyncServiceEndpoint::new(INTERFACE, move |method, call, arguments| {
+                    $({
+                        const METHOD: &$crate::service::Method =
+                            &$crate::service!(@method $version ($($since)?) $method $($argument)*);
+                        if method == METHOD.name {
+                            let service = ::std::sync::Arc::clone(&service);
+                            return ::core::option::Option::Some($crate::service::answer_later(
+                                INTERFACE,
+                                METHOD,
+                                arguments,
+                                move |($($argument,)*)| async move {
+                                    <Self as $service>::$method(&service, call, $($argument),*).await
+                                },
+                            ));
+                        }
+                    })*
+                    ::core::option::Option::None
+                })
+            }
         }
     };
 

@@ -89,11 +89,21 @@ pub fn answer<A: Arguments, R: Serialize, E: DeclaredError>(
     arguments: &RawValue,
     run: impl FnOnce(A) -> MethodResult<R, E>,
 ) -> MethodAnswer {
-    let arguments = arguments::read(method.arguments, arguments).map_err(|error| {
+    answer_with(interface, run(read_arguments(method, arguments)?))
+}
+
+pub(super) fn read_arguments<A: Arguments>(method: &Method, arguments: &RawValue) -> Result<A, Raised> {
+    arguments::read(method.arguments, arguments).map_err(|error| {
         let detail = format!("arguments of {}: {error}", method.name);
         Raised { failure: Box::new(Failure::new(SERVER_MODULE, "InvalidArguments", detail)), expected: true }
-    })?;
-    let error = match run(arguments) {
+    })
+}
+
+pub(super) fn answer_with<R: Serialize, E: DeclaredError>(
+    interface: &Interface,
+    result: MethodResult<R, E>,
+) -> MethodAnswer {
+    let error = match result {
         Ok(value) => return json_text(&value).map_err(|error| other(Failure::of(&error))),
         Err(MethodError::Declared(error)) => error,
         Err(MethodError::Other(failure)) => return Err(other(*failure)),

@@ -175,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn a_version_covers_what_came_earlier_in_its_major_version() {
+        let since = Version::new(2, 1);
+        let covers = |major, minor| covers(Version::new(major, minor), since);
+        assert!(covers(2, 1) && covers(2, 2));
+        assert!(!covers(2, 0) && !covers(1, 1) && !covers(3, 1) && !covers(3, 0));
+    }
+
+    #[test]
     fn raw_identifiers_lose_their_mark() {
         assert_eq!([plain("r#type"), plain("type"), plain("r")], ["type", "type", "r"]);
     }

@@ -123,6 +123,10 @@ impl Flags {
     /// In a cast or fanout: the sender knows [`Reason::NoMethod`]. Earlier versions do not, and would
     /// ignore such a refusal, so they get [`Reason::Malformed`].
     pub const NO_METHOD: Self = Self(1);
+    /// In a NOTIFY: its sender is content once the broker keeps it, so the broker answers
+    /// [`Kind::Stored`] at once, even if a listener is ready. Earlier versions wait for the
+    /// listener's answer.
+    pub const ANSWER_STORED: Self = Self(1);
     /// The sender may send this request again. The server remembers its id and runs it once.
     pub const MAY_REPEAT: Self = Self(2);
     /// While no server of the target is known, the request waits within its time to live.

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use zmqv2_proto::{Flags, Kind, Reason, Refusal};
 
 use super::executor::BoxFuture;
+use crate::interceptor::EndResult;
+use crate::interceptor::chain::{Around, around_panicked};
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::ended::{cast_ended, reply_of};
@@ -21,6 +23,7 @@ use crate::runtime::worker::{answer_to, malformed};
 pub(super) struct RunningHandler {
     pub(super) future: BoxFuture<HandlerResult>,
     pub(super) incoming: Arc<Incoming>,
+    pub(super) around: Around,
     /// `None` once it was answered.
     pub(super) request: Option<Deferred>,
     pub(super) repeats: Arc<Repeats>,
@@ -37,7 +40,9 @@ impl Future for RunningHandler {
         let before = enter_for_a_while(request.worker().address());
         self.begun = true;
         let method = self.incoming.method().clone();
-        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(context)));
+        let Self { future, around, .. } = &mut *self;
+        let lost = || Poll::Ready(Err(around_panicked()));
+        let polled = catch_unwind(AssertUnwindSafe(|| around.within(|| future.as_mut().poll(context), lost)));
         leave_server(before);
         let result = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -52,6 +57,7 @@ impl Future for RunningHandler {
 impl RunningHandler {
     fn end(&mut self, result: HandlerResult) {
         let Some(request) = self.request.take() else { return };
+        self.around.returned(&self.incoming, &result);
         let may_repeat = request.header.flags.contains(Flags::MAY_REPEAT);
         if request.header.kind != Kind::Call {
             cast_ended(&self.incoming, result, &self.counters);
@@ -84,6 +90,9 @@ impl Drop for RunningHandler {
     fn drop(&mut self) {
         let Some(request) = self.request.take().filter(Deferred::is_own) else { return };
         let id = request.header.id;
+        if self.begun {
+            self.around.end(EndResult::Failed(None), self.incoming.is_cancelled());
+        }
         if request.header.kind != Kind::Call {
             log::warn!("cast {id} of {}, which was acknowledged, was dropped by its executor", self.incoming.method());
             self.counters.failed_casts.add();

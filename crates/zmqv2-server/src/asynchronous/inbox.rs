@@ -8,6 +8,7 @@ use zmqv2_proto::{Kind, Request};
 use super::endpoint::AsyncEndpoint;
 use super::executor::{BoxFuture, Executor};
 use super::handler::RunningHandler;
+use crate::interceptor::chain::{Around, Interceptors, refused};
 use crate::pull::Repeats;
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::{Dispatcher, PING_METHOD};
@@ -21,6 +22,7 @@ use crate::runtime::worker::malformed_body;
 
 pub(super) struct AsyncInbox {
     pub(super) dispatcher: Dispatcher<Arc<dyn AsyncEndpoint>>,
+    pub(super) interceptors: Interceptors,
     pub(super) executor: Box<dyn Executor>,
     pub(super) repeats: Arc<Repeats>,
     pub(super) counters: Arc<LiveCounters>,
@@ -49,23 +51,34 @@ impl Inbox for AsyncInbox {
             Err(error) => return request.refuse(&malformed_body(&error)),
         };
         let (id, deadline, cancellation) = (request.header.id, request.deadline, request.cancellation());
-        let incoming = Arc::new(Incoming { request: decoded, id, deadline, cancellation });
+        let mut incoming = Incoming { request: decoded, id, deadline, cancellation };
         if kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
             let refusal = refuse_cast(&request.header, incoming.method(), error, &self.counters);
             return request.refuse(&refusal);
         }
+        let around = incoming.before(&self.interceptors, &request.header, &request.worker().server);
+        let (around, error) = match around {
+            Ok(around) => (around, None),
+            Err(error) if kind != Kind::Call => return request.refuse(&refused(error)),
+            Err(error) => (Around::default(), Some(error)),
+        };
         let Some(mut request) = self.repeats.take(request) else { return };
+        let incoming = Arc::new(incoming);
         request.set_running(Running::Method(incoming.method().clone()));
         if kind != Kind::Call {
             self.counters.casts.add();
             request.acknowledge();
             self.repeats.answered(id, &None);
         }
-        let future = self.begin(&incoming);
+        let future = match error {
+            Some(error) => Box::pin(std::future::ready(Err(error))),
+            None => self.begin(&incoming),
+        };
         let (repeats, counters) = (Arc::clone(&self.repeats), Arc::clone(&self.counters));
-        let handler = RunningHandler { future, incoming, request: Some(request), repeats, counters, begun: false };
+        let handler =
+            RunningHandler { future, incoming, around, request: Some(request), repeats, counters, begun: false };
         // The thread that runs this is the only one that reads.
         let spawned = catch_unwind(AssertUnwindSafe(|| self.executor.spawn(Box::pin(handler))));
         if let Err(panic) = spawned {

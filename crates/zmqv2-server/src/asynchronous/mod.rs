@@ -6,6 +6,7 @@ mod executor;
 mod handler;
 mod inbox;
 mod server;
+mod service;
 mod wait;
 
 pub use endpoint::{AsyncEndpoint, AsyncMethods};

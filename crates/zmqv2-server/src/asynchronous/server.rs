@@ -17,7 +17,7 @@ use crate::pull::start_deferred;
 use crate::rpc::counters::{LiveCounters, ServerCounters};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::runtime::service::Service;
-use crate::runtime::settings::{Settings, common_setters, service_methods};
+use crate::runtime::settings::{Settings, common_setters, interceptor_setter, service_methods};
 
 /// Builds an [`AsyncRpcServer`].
 pub struct AsyncRpcServerBuilder {
@@ -56,6 +56,7 @@ impl AsyncRpcServerBuilder {
     }
 
     common_setters!();
+    interceptor_setter!();
 
     /// Starts the server: binds its socket, and registers at the node's broker as soon as there is
     /// one. [`AsyncRpcServer::ready`] tells when work can come.
@@ -63,13 +64,14 @@ impl AsyncRpcServerBuilder {
     /// # Errors
     /// [`ServerError`]: the server cannot start as asked.
     pub fn start(self) -> Result<AsyncRpcServer, ServerError> {
-        let Self { target, endpoints, executor, settings } = self;
+        let Self { target, endpoints, executor, mut settings } = self;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
         }
         let counters = Arc::new(LiveCounters::default());
         let (dispatcher, repeats) = (Dispatcher { endpoints }, Arc::default());
-        let inbox = AsyncInbox { dispatcher, executor, repeats, counters: Arc::clone(&counters) };
+        let interceptors = std::mem::take(&mut settings.interceptors);
+        let inbox = AsyncInbox { dispatcher, interceptors, executor, repeats, counters: Arc::clone(&counters) };
         let (target, service) = start_deferred(target, settings, Arc::new(inbox))?;
         Ok(AsyncRpcServer { target, counters, service: Arc::new(service) })
     }

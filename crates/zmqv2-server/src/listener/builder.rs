@@ -152,7 +152,7 @@ impl NotificationListenerBuilder {
     /// [`ServerError`]: the listener cannot start as asked.
     pub fn start(self) -> Result<NotificationListener, ServerError> {
         let keys = self.keys()?;
-        let Self { pool, endpoints, batch, settings, .. } = self;
+        let Self { pool, endpoints, batch, mut settings, .. } = self;
         let workers = settings.workers_or(if batch.is_some() { 1 } else { settings.config.thread_pool_size })?;
         let batch = batch.map_or(Ok(Batch::ONE), |(size, timeout)| {
             let fits = (1..=MAX_BATCHED / usize::from(workers)).contains(&size);
@@ -167,7 +167,9 @@ impl NotificationListenerBuilder {
         let shares_socket = workers > 1 && batch.size == 1;
         let receiver = ReceiverKind::Listener;
         let offer = Offer { receiver, key, also, server, workers, batch, shares_socket, window: 0 };
-        let service = Service::start(settings, offer, ListenerWork { endpoints, deliveries: Mutex::default() })?;
+        let interceptors = std::mem::take(&mut settings.interceptors);
+        let work = ListenerWork { endpoints, interceptors, deliveries: Mutex::default() };
+        let service = Service::start(settings, offer, work)?;
         Ok(NotificationListener { keys, pool, service })
     }
 

@@ -37,24 +37,29 @@ impl AnyEndpoint {
         self.priorities.contains(notice.priority()) && filter.is_none_or(|filter| filter.matches(&notice.notification))
     }
 
-    /// Gives the endpoint the notifications that it wants. Returns their positions and verdicts.
-    fn run(&self, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
+    /// Gives the endpoint the notifications that it wants. Returns their positions and verdicts, and
+    /// whether a handler failed.
+    fn run(&self, notices: &[&Notice]) -> (Vec<(usize, Verdict)>, bool) {
         match &self.endpoint {
             Kind::One(endpoint) => {
-                let run = |notice| self.run_one(endpoint.as_ref(), notice);
-                notices.iter().enumerate().filter_map(|(at, notice)| Some((at, run(notice)?))).collect()
+                let mut failed = false;
+                let mut run = |notice| self.run_one(endpoint.as_ref(), notice, &mut failed);
+                let verdicts = notices.iter().enumerate().filter_map(|(at, notice)| Some((at, run(notice)?)));
+                (verdicts.collect(), failed)
             }
             Kind::Batch(endpoint) => self.run_batch(endpoint.as_ref(), notices),
         }
     }
 
-    fn run_one(&self, endpoint: &dyn NotificationEndpoint, notice: &Notice) -> Option<Verdict> {
+    fn run_one(&self, endpoint: &dyn NotificationEndpoint, notice: &Notice, failed: &mut bool) -> Option<Verdict> {
         let what = format_args!("a handler of {} from {}", notice.event_type(), notice.publisher_id());
         let run = || if self.wants(notice) { endpoint.notify(notice).map(Some) } else { Ok(None) };
-        catch_panic(what, run).inspect_err(|error| error.log(what, FAILED)).unwrap_or_default()
+        let result = catch_panic(what, run).inspect_err(|error| error.log(what, FAILED));
+        *failed |= result.is_err();
+        result.unwrap_or_default()
     }
 
-    fn run_batch(&self, endpoint: &dyn BatchEndpoint, notices: &[&Notice]) -> Vec<(usize, Verdict)> {
+    fn run_batch(&self, endpoint: &dyn BatchEndpoint, notices: &[&Notice]) -> (Vec<(usize, Verdict)>, bool) {
         let what = format_args!("a handler of a batch of {}", notices.len());
         let run = || {
             let wanted: Vec<usize> = (0..notices.len()).filter(|at| self.wants(notices[*at])).collect();
@@ -65,7 +70,9 @@ impl AnyEndpoint {
             let verdicts = each(endpoint.notify_batch(&batch)?, batch.len())?;
             Ok(wanted.into_iter().zip(verdicts).collect())
         };
-        catch_panic(what, run).inspect_err(|error| error.log(what, FAILED)).unwrap_or_default()
+        let result = catch_panic(what, run).inspect_err(|error| error.log(what, FAILED));
+        let failed = result.is_err();
+        (result.unwrap_or_default(), failed)
     }
 }
 
@@ -82,13 +89,15 @@ fn each(verdict: BatchVerdict, count: usize) -> Result<Vec<Verdict>, HandlerErro
 }
 
 /// Gives each notification to every endpoint that wants it. Returns a verdict for each: the
-/// notification comes again if any endpoint says so.
-pub(crate) fn dispatch(endpoints: &[AnyEndpoint], notices: &[&Notice]) -> Vec<Verdict> {
-    let mut verdicts = vec![Verdict::Handled; notices.len()];
-    for (at, verdict) in endpoints.iter().flat_map(|endpoint| endpoint.run(notices)) {
-        if verdict == Verdict::Requeue {
-            verdicts[at] = verdict;
+/// notification comes again if any endpoint says so. Also returns whether a handler failed.
+pub(crate) fn dispatch(endpoints: &[AnyEndpoint], notices: &[&Notice]) -> (Vec<Verdict>, bool) {
+    let (mut verdicts, mut any_failed) = (vec![Verdict::Handled; notices.len()], false);
+    for endpoint in endpoints {
+        let (ends, failed) = endpoint.run(notices);
+        any_failed |= failed;
+        for (at, _) in ends.into_iter().filter(|(_, verdict)| *verdict == Verdict::Requeue) {
+            verdicts[at] = Verdict::Requeue;
         }
     }
-    verdicts
+    (verdicts, any_failed)
 }

@@ -92,7 +92,7 @@ impl<E: Interface> Dispatcher<E> {
     }
 }
 
-fn no_such_method(incoming: &Incoming) -> HandlerError {
+pub(crate) fn no_such_method(incoming: &Incoming) -> HandlerError {
     let detail = format!("endpoint does not support RPC method {}", incoming.method());
     HandlerError::expected(Failure::new(DISPATCHER_MODULE, "NoSuchMethod", detail))
 }

@@ -6,11 +6,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zmqv2_proto::observe::Verb;
 use zmqv2_proto::{
-    Failure, InvalidName, MessageId, MethodName, Namespace, Reply, Request, RequestContext, Version, json_text,
+    Failure, Header, InvalidName, Kind, MessageId, MethodName, Namespace, Reply, Request, RequestContext, ServerName,
+    Version, json_text,
 };
 
 use crate::handler_error::{HandlerError, MODULE};
+use crate::interceptor::Received;
+use crate::interceptor::chain::{Around, Interceptors};
 use crate::runtime::cancellation::Cancellation;
 
 /// A request, as a handler sees it.
@@ -28,6 +32,35 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// Runs the interceptors before this request.
+    pub(crate) fn before(
+        &mut self,
+        interceptors: &Interceptors,
+        header: &Header,
+        server: &ServerName,
+    ) -> Result<Around, HandlerError> {
+        if interceptors.is_empty() {
+            return Ok(Around::default());
+        }
+        let verb = match header.kind {
+            Kind::Call => Verb::Call,
+            Kind::Fanout => Verb::Fanout,
+            _ => Verb::Cast,
+        };
+        let Request { method, namespace, version, context, .. } = &mut self.request;
+        interceptors.before(&mut Received {
+            verb,
+            topic: header.key.as_ref(),
+            server,
+            method: method.as_str(),
+            interface: (namespace.as_ref(), *version),
+            id: self.id,
+            deadline: self.deadline,
+            attempt: None,
+            context,
+        })
+    }
+
     /// The caller's context.
     #[must_use]
     pub fn context(&self) -> &RequestContext {

@@ -79,7 +79,7 @@ impl RpcServerBuilder {
     /// # Errors
     /// [`ServerError`]: the server cannot start as asked.
     pub fn start(self) -> Result<RpcServer, ServerError> {
-        let Self { target, endpoints, sockets, settings } = self;
+        let Self { target, endpoints, sockets, mut settings } = self;
         let workers = settings.workers_or(settings.config.thread_pool_size)?;
         if endpoints.is_empty() {
             return Err(ServerError::NoEndpoint);
@@ -93,6 +93,7 @@ impl RpcServerBuilder {
         let counters = Arc::new(LiveCounters::default());
         let work = RpcWork {
             dispatcher: Dispatcher { endpoints },
+            interceptors: std::mem::take(&mut settings.interceptors),
             repeated: RepeatedRequests::default(),
             counters: Arc::clone(&counters),
         };

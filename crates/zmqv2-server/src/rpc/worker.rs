@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use zmqv2_proto::{Flags, Header, Kind, Reason, Refusal, Reply, Request};
 
+use crate::handler_error::HandlerError;
+use crate::interceptor::chain::{Around, Interceptors, around_panicked, refused};
 use crate::rpc::counters::LiveCounters;
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::duplicates::recent::Seen;
 use crate::rpc::duplicates::repeats::{RepeatedRequests, StoredAnswer};
 use crate::rpc::ended::{cast_ended, refuse_cast, reply_of};
-use crate::rpc::endpoint::Incoming;
+use crate::rpc::endpoint::{HandlerResult, Incoming};
 use crate::rpc::wrong_kind;
 use crate::runtime::cancellation::{CancelFlag, Cancellation};
 use crate::runtime::running::Running;
@@ -19,6 +21,7 @@ use crate::runtime::worker::{AfterAnswer, Answer, Body, Work, Worker, answer_to,
 
 pub(crate) struct RpcWork {
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) interceptors: Interceptors,
     pub(crate) repeated: RepeatedRequests,
     pub(crate) counters: Arc<LiveCounters>,
 }
@@ -26,6 +29,7 @@ pub(crate) struct RpcWork {
 /// An acknowledged cast, or one copy of a fanout.
 pub(crate) struct Cast {
     incoming: Incoming,
+    around: Around,
     may_repeat: bool,
 }
 
@@ -48,27 +52,25 @@ impl Work for RpcWork {
             Kind::Call => Cancellation::of_call(deadline, flag),
             _ => Cancellation::default(),
         };
-        let incoming = Incoming { request, id: header.id, deadline, cancellation };
+        let mut incoming = Incoming { request, id: header.id, deadline, cancellation };
         if header.kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {
             return Err(refuse_cast(header, incoming.method(), error, &self.counters));
         }
+        let around = incoming.before(&self.interceptors, header, &worker.server);
         let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
+        if header.kind != Kind::Call {
+            return self.acknowledge(header, incoming, around.map_err(refused)?, may_repeat);
+        }
         let seen = if may_repeat { self.repeated.record(header.id, deadline) } else { Seen::New };
-        let ack = |then| Ok(Answer::acknowledge(header, then));
-        match (header.kind, seen) {
-            (Kind::Cast | Kind::Fanout, Seen::New) => {
-                self.counters.casts.add();
-                ack(AfterAnswer::Run(Cast { incoming, may_repeat }))
-            }
-            (Kind::Cast | Kind::Fanout, Seen::Running | Seen::Answered(_)) => ack(AfterAnswer::Nothing),
-            (_, Seen::New) => {
+        match seen {
+            Seen::New => {
                 let _running = worker.running(Running::Method(incoming.method().clone()));
-                self.run_call(header, &incoming, may_repeat, worker)
+                self.run_call(header, &incoming, around, worker)
             }
-            (_, Seen::Answered(answer)) => repeat(header, answer),
-            (_, Seen::Running) => {
+            Seen::Answered(answer) => repeat(header, answer),
+            Seen::Running => {
                 let answer = self.repeated.wait(header.id, deadline);
                 repeat(header, answer.ok_or_else(|| unknown("its first run has not ended in time"))?)
             }
@@ -76,9 +78,9 @@ impl Work for RpcWork {
     }
 
     fn run(&self, accepted: Vec<Cast>, worker: &Worker) {
-        for Cast { incoming, may_repeat } in accepted {
+        for Cast { incoming, around, may_repeat } in accepted {
             let running = worker.running(Running::Method(incoming.method().clone()));
-            let result = self.dispatcher.dispatch(&incoming);
+            let result = self.dispatch(&incoming, around);
             drop(running);
             cast_ended(&incoming, result, &self.counters);
             if may_repeat {
@@ -90,14 +92,39 @@ impl Work for RpcWork {
 }
 
 impl RpcWork {
+    /// Runs the handler inside the interceptors.
+    fn dispatch(&self, incoming: &Incoming, mut around: Around) -> HandlerResult {
+        let lost = || Err(around_panicked());
+        let result = around.within(|| self.dispatcher.dispatch(incoming), lost);
+        around.returned(incoming, &result);
+        result
+    }
+
+    fn acknowledge(
+        &self,
+        header: &Header,
+        incoming: Incoming,
+        around: Around,
+        may_repeat: bool,
+    ) -> Result<Answer<Cast>, Refusal> {
+        let seen = if may_repeat { self.repeated.record(header.id, incoming.deadline) } else { Seen::New };
+        if !matches!(seen, Seen::New) {
+            return Ok(Answer::acknowledge(header, AfterAnswer::Nothing));
+        }
+        self.counters.casts.add();
+        Ok(Answer::acknowledge(header, AfterAnswer::Run(Cast { incoming, around, may_repeat })))
+    }
+
     fn run_call(
         &self,
         header: &Header,
         incoming: &Incoming,
-        may_repeat: bool,
+        around: Result<Around, HandlerError>,
         worker: &Worker,
     ) -> Result<Answer<Cast>, Refusal> {
-        let (reply, flags) = reply_of(incoming.method(), self.dispatcher.dispatch(incoming), &self.counters);
+        let may_repeat = header.flags.contains(Flags::MAY_REPEAT);
+        let result = around.and_then(|around| self.dispatch(incoming, around));
+        let (reply, flags) = reply_of(incoming.method(), result, &self.counters);
         let written = Self::write(incoming, &reply, worker);
         if may_repeat {
             // A handler that fails because it was cancelled has no answer for a caller that has come

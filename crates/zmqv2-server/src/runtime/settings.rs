@@ -7,6 +7,7 @@ use zmqv2_proto::control::{MAX_PLACES, MAX_WORKERS};
 use zmqv2_proto::transport::Transport;
 
 use crate::error::ServerError;
+use crate::interceptor::chain::Interceptors;
 
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -14,6 +15,7 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     pub(crate) ipc_dir: Option<PathBuf>,
     pub(crate) transport: Option<Transport>,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ macro_rules! settings_setters {
         }
 
         $crate::runtime::settings::common_setters!();
+        $crate::runtime::settings::interceptor_setter!();
     };
 }
 
@@ -68,6 +71,19 @@ macro_rules! common_setters {
         #[must_use]
         pub fn transport(mut self, transport: Transport) -> Self {
             self.settings.transport = Some(transport);
+            self
+        }
+    };
+}
+
+/// The setter of builders of servers that run handlers, for a field `settings`.
+macro_rules! interceptor_setter {
+    () => {
+        /// Adds an [`Interceptor`](crate::Interceptor), which sees everything that arrives before its
+        /// handler runs, and after it has ended. Default: none.
+        #[must_use]
+        pub fn interceptor(mut self, interceptor: impl crate::Interceptor) -> Self {
+            self.settings.interceptors.add(interceptor);
             self
         }
     };
@@ -99,7 +115,7 @@ macro_rules! service_methods {
     };
 }
 
-pub(crate) use {common_setters, service_methods, settings_setters};
+pub(crate) use {common_setters, interceptor_setter, service_methods, settings_setters};
 
 #[cfg(test)]
 #[path = "tests/settings.rs"]

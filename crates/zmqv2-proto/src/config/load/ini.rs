@@ -1,14 +1,14 @@
 //! Reads INI files as oslo.config does, and remembers the line of each value.
 //!
 //! A line is `[group]`, `key = value` or `key: value`, a comment (`#` or `;` in the first column),
-//! or blank. A line that starts with white space continues the value above it. Quotes around the
-//! text of a value's first line are removed. `$name` is replaced later.
+//! or blank. A value needs a group above it. A line that starts with white space continues the
+//! value above it. Quotes around the text of a value's first line are removed. `$name` is replaced
+//! later.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::config::options::spec::DEFAULT;
 use crate::config::options::value::shown;
 use crate::config::report::ConfigError;
 
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
 /// Reads `bytes`, the content of the file at `path`.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut group = DEFAULT.to_owned();
+    let mut group = None;
     // Whether a line with white space in front continues the last entry.
     let mut open = false;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -65,12 +65,15 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, ConfigError
             if name.is_empty() {
                 return Err(wrong("not a group", "[group]"));
             }
-            name.clone_into(&mut group);
+            group = Some(name);
             open = false;
         } else {
             let both = text.split_once(['=', ':']);
             let (name, value) = both.ok_or_else(|| wrong("neither group nor value", "[group] or key = value"))?;
-            let (group, name, value) = (group.clone(), name.trim().to_owned(), value.trim());
+            let Some(group) = group.map(str::to_owned) else {
+                return Err(wrong("a value in front of the first group", "[DEFAULT] or another [group] above it"));
+            };
+            let (name, value) = (name.trim().to_owned(), value.trim());
             let value = unquoted(value).unwrap_or(value).to_owned();
             if name.is_empty() {
                 return Err(wrong("no key in front of the value", "key = value"));
@@ -116,18 +119,18 @@ mod tests {
 
     #[test]
     fn reads_what_oslo_reads() {
-        let text = "\u{feff}early = 1\r\n# note\r\n; note\r\n\r\n[Grp]\r\na: b = c\r\nd=e:f\r\n\
+        let text = "\u{feff}[DEFAULT]\r\nearly = 1\r\n# note\r\n; note\r\n\r\n[Grp]\r\na: b = c\r\nd=e:f\r\n\
                     long = one\r\n   two\r\n\tthree\r\nq = \"x y \"\r\nempty =\r\n[ Grp2 ]\nz='";
         assert_eq!(
             parsed(text),
             [
-                row("DEFAULT", "early", "1", 1),
-                row("Grp", "a", "b = c", 6),
-                row("Grp", "d", "e:f", 7),
-                row("Grp", "long", "one\ntwo\nthree", 8),
-                row("Grp", "q", "x y ", 11),
-                row("Grp", "empty", "", 12),
-                row("Grp2", "z", "", 14),
+                row("DEFAULT", "early", "1", 2),
+                row("Grp", "a", "b = c", 7),
+                row("Grp", "d", "e:f", 8),
+                row("Grp", "long", "one\ntwo\nthree", 9),
+                row("Grp", "q", "x y ", 12),
+                row("Grp", "empty", "", 13),
+                row("Grp2", "z", "", 15),
             ]
         );
     }
@@ -135,15 +138,19 @@ mod tests {
     #[test]
     fn errors_name_file_line_and_text() {
         assert_eq!(
-            refused(b"a = 1\nwhat is this\n"),
+            refused(b"[g]\nwhat is this\n"),
             "x.conf:2: \"what is this\": neither group nor value; expected [group] or key = value"
         );
         assert!(refused(b"\n[open\n").starts_with("x.conf:2: \"[open\": not a group"));
         assert!(refused(b"[]").starts_with("x.conf:1: \"[]\": not a group"));
-        assert!(refused(b"= 1").contains("no key"));
+        assert!(refused(b"[g]\n= 1").contains("no key"));
+        assert_eq!(
+            refused(b"# note\na = 1\n[DEFAULT]\n"),
+            "x.conf:2: \"a = 1\": a value in front of the first group; expected [DEFAULT] or another [group] above it"
+        );
         assert!(refused(b"  a = 1").contains("white space in front"));
-        assert!(refused(b"a = 1\n\n  b").starts_with("x.conf:3"), "a blank line ends a value");
-        assert!(refused(b"a = 1\nb = \xff\n").starts_with("x.conf:2: \"b = \u{fffd}\": not UTF-8"));
+        assert!(refused(b"[g]\na = 1\n\n  b").starts_with("x.conf:4"), "a blank line ends a value");
+        assert!(refused(b"[g]\nb = \xff\n").starts_with("x.conf:2: \"b = \u{fffd}\": not UTF-8"));
     }
 
     #[test]
@@ -175,7 +182,7 @@ mod tests {
 
         #[test]
         fn a_quoted_value_comes_back(value in r#"[ a"'=:#;\[$\u{e9}]{0,12}"#) {
-            let text = format!("k = {}\n", quoted(&value));
+            let text = format!("[g]\nk = {}\n", quoted(&value));
             let entries = parse(Path::new("x.conf"), text.as_bytes()).unwrap();
             prop_assert_eq!(&entries[0].value, &value.replace('$', "$$"));
         }

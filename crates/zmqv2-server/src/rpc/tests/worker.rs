@@ -18,7 +18,7 @@ fn work() -> (RpcWork, Arc<AtomicU32>) {
         .and_then(|methods| methods.method("long", |(): ()| Ok("x".repeat(1_000))))
         .unwrap();
     let (dispatcher, repeated) = (Dispatcher { endpoints: vec![Box::new(methods) as _] }, RepeatedRequests::default());
-    (RpcWork { dispatcher, repeated, counters: Arc::default() }, runs)
+    (RpcWork { dispatcher, interceptors: Interceptors::default(), repeated, counters: Arc::default() }, runs)
 }
 
 fn worker() -> Worker {

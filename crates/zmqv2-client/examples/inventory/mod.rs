@@ -1,0 +1,1 @@
+../../../zmqv2-server/examples/inventory/mod.rs
