@@ -32,7 +32,7 @@ pub use ipc_dir::{IpcDirError, check_ipc_dir, find_ipc_dir, resolve_ipc_dir};
 pub use load::{ConfigBuilder, EffectiveOption, Loaded};
 pub use options::OPTIONS;
 pub use options::retired::Retired;
-pub use options::spec::{OptionSpec, Preset, option};
+pub use options::spec::{OptionKind, OptionSpec, Preset, option};
 pub use print::example_ini;
 pub use report::{ConfigError, ConfigWarning, Source};
 pub use settings::{Config, DEFAULT_TOPIC_BACKLOG, MatchmakerKind, Secret};

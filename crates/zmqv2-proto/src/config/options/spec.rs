@@ -64,6 +64,31 @@ impl Preset {
     }
 }
 
+/// The kind of values that an option has, for programs that declare the options in a library of their
+/// own, such as oslo.config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// A whole number within these bounds.
+    Integer {
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// Seconds, whole or decimal.
+    Seconds {
+        /// Whether 0 is allowed.
+        zero: bool,
+    },
+    /// `true` or `false`.
+    Boolean,
+    /// Texts between commas.
+    List,
+    /// Any other text.
+    Text,
+}
+
 /// How the text of an option is read, and the setting that it changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Parse {
@@ -95,6 +120,25 @@ pub(crate) enum Accepted {
 }
 
 impl OptionSpec {
+    /// The kind of its values.
+    ///
+    /// ```
+    /// use zmqv2_proto::config::{OptionKind, option};
+    ///
+    /// let port = option("rpc_zmq_port").unwrap();
+    /// assert_eq!(port.kind(), OptionKind::Integer { min: 0, max: 65535 });
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> OptionKind {
+        match self.parse {
+            Parse::Integer { min, max, .. } => OptionKind::Integer { min, max },
+            Parse::Seconds { zero, .. } => OptionKind::Seconds { zero },
+            Parse::Boolean(_) => OptionKind::Boolean,
+            Parse::List(_) => OptionKind::List,
+            Parse::Text(_) | Parse::Special(_) => OptionKind::Text,
+        }
+    }
+
     /// Reads `text` into `draft`, or says what is wrong with it.
     pub(crate) fn apply(&self, draft: &mut Draft, text: &str) -> Result<Accepted, String> {
         if text.is_empty() && !matches!(self.preset, Preset::Text(_)) {
