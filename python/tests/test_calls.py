@@ -53,6 +53,15 @@ def test_names_that_other_drivers_take(broker, bench, name):
         assert client.call({}, "echo", text=1) == 1
 
 
+def test_virtual_hosts_keep_services_apart(broker, bench):
+    cell = bench.transport("zmqv2:///cell1")
+    bench.serve(Endpoint(), transport=cell)
+    assert bench.client(transport=bench.transport("zmqv2:///cell1")).call({}, "echo", text=1) == 1
+    for url in ("zmqv2://", "zmqv2:///cell2"):
+        with pytest.raises(oslo_messaging.MessagingTimeout):
+            bench.client(transport=bench.transport(url), timeout=0.5).call({}, "echo", text=1)
+
+
 def test_a_name_that_is_too_long_is_refused_by_name(broker, bench):
     with pytest.raises(oslo_messaging.InvalidTarget, match=r"topic has 300 bytes.*limit is 255"):
         bench.client(topic="x" * 300).call({}, "echo", text=1)

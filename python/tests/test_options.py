@@ -52,6 +52,7 @@ def test_defaults_and_overrides_reach_the_native_part():
     "url",
     [
         "zmqv2://",
+        "zmqv2:///a-virtual-host",
         "zmqv2+local://",
         "zmqv2+ring:///etc/ring.json",
         "zmqv2+redis://",

@@ -49,6 +49,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         allowed_remote_exmods: list[str] | None = None,
     ) -> None:
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+        self._virtual_host = options.virtual_host(url)
         self._options = options.values(conf, url, default_exchange and encoded(default_exchange))
         try:
             _native.check_options(self._options)
@@ -98,7 +99,11 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             retries.again()
 
     def _exchange(self, target: Any) -> str:
-        return encoded(target.exchange or self._default_exchange or "openstack", "exchange")
+        exchange = target.exchange or self._default_exchange or "openstack"
+        if self._virtual_host:
+            # So a cell of nova, for example, has its own conductors.
+            exchange = f"{self._virtual_host}.{exchange}"
+        return encoded(exchange, "exchange")
 
     def _destination(self, target: Any) -> _native.Destination:
         server = None if target.fanout else target.server

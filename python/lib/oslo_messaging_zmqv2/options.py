@@ -81,9 +81,19 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def virtual_host(url: Any) -> str | None:
+    """The virtual host of the transport URL.
+
+    In a URL that names a directory, this part belongs to the directory: a file, or a database of
+    Redis.
+    """
+    return url.virtual_host or None if url.transport == "zmqv2" else None
+
+
 def _url(url: Any) -> str:
-    """The transport URL without its query, with one login for all hosts."""
-    bare = type(url)(url.conf, url.transport, url.virtual_host, list(url.hosts))
+    """The transport URL without its query and virtual host, with one login for all hosts."""
+    path = None if virtual_host(url) else url.virtual_host
+    bare = type(url)(url.conf, url.transport, path, list(url.hosts))
     logins = {(host.username, host.password) for host in bare.hosts}
     if len(bare.hosts) > 1 and len(logins) == 1:
         first, *others = bare.hosts
