@@ -78,7 +78,13 @@ impl Client {
         let invalid = |error: &dyn std::error::Error| PyValueError::new_err(error.to_string());
         let priority: Priority = priority.parse().map_err(|error| invalid(&error))?;
         let exchange = exchange.parse().map_err(|error| invalid(&error))?;
-        let notifier = self.rpc().notifier("").exchange(exchange).topics([topic]).map_err(|error| invalid(&error))?;
+        let notifier = self
+            .rpc()
+            .notifier("")
+            .until_stored(true)
+            .exchange(exchange)
+            .topics([topic])
+            .map_err(|error| invalid(&error))?;
         let sent = notifier.asynchronous().notify_raw(body, priority);
         Ok(Pending::new(async move {
             let report: Report<NotifyResult> = sent.await?.await;

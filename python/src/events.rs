@@ -18,6 +18,12 @@ use crate::errors::describe;
 /// Most events that wait for Python. Later ones are counted only.
 const MOST: usize = 10_000;
 
+/// The logger of messages that did not succeed.
+const OUTCOMES: &str = "zmqv2_outcomes";
+/// The client logs such messages itself, but not those whose outcome it knows before the sender has
+/// dropped the handle. Here every one is logged, and once.
+const LOGGED_HERE: &str = "zmqv2_client::io::driver::completions";
+
 /// A line of the log, or an outcome.
 pub enum Event {
     /// The level of Python, the name of the logger, and the text.
@@ -70,6 +76,9 @@ pub fn want_outcomes(wanted: bool, succeeded: bool) {
 
 /// Tells Python how a message ended that nobody may wait for.
 pub fn push_outcome(target: &Target, outcome: &Outcome) {
+    if !outcome.is_taken_over() && log::log_enabled!(target: OUTCOMES, Level::Warn) {
+        queue().push(Event::Log(30, OUTCOMES.to_owned(), format!("message to {target}: {outcome}")));
+    }
     let wanted = WANTED.load(Ordering::Relaxed);
     if wanted == 0 || (wanted == 1 && outcome.is_taken_over()) {
         return;
@@ -83,7 +92,7 @@ struct ToPython;
 impl Log for ToPython {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Other crates are in this process, too.
-        metadata.target().starts_with("zmqv2")
+        metadata.target().starts_with("zmqv2") && metadata.target() != LOGGED_HERE
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 from conftest import Bench, Broker, eventually
+from oslo_messaging_zmqv2 import errors
 from programs import Endpoint
 
 
@@ -85,9 +86,15 @@ def test_a_directory_connects_two_nodes(kind, tmp_path, names, request):
             assert client.prepare(server=server).call({}, "echo", text=server) == server
         client.prepare(fanout=True).cast({}, "note", text="all")
         eventually(lambda: all(endpoint.ran == ["all"] for endpoint in endpoints))
-        # A call survives the end of the other node.
+        # After the end of a node, at most the call that was on its way there is lost.
         nodes[1].broker.kill()
-        assert [client.call({}, "echo", text=number) for number in range(5)] == list(range(5))
+        lost = 0
+        for number in range(10):
+            try:
+                assert client.call({}, "echo", text=number) == number
+            except errors.ServerLost:
+                lost += 1
+        assert lost <= 1
         nodes[1].broker.start()
         assert client.prepare(server="s2").call({}, "echo", text="again") == "again"
     finally:
