@@ -169,7 +169,7 @@ fn header_with(at: usize, bytes: &[u8]) -> Vec<u8> {
     header
 }
 
-/// A request header with a node, which only answers have; the name is invalid.
+/// A request header with a node whose name is not valid.
 fn with_node(kind: Kind) -> Vec<u8> {
     let [mut header, _] = request(b"");
     header[3] = kind as u8;
@@ -219,10 +219,10 @@ fn wrong_messages() -> Vec<(&'static str, Vec<Vec<u8>>, Reason)> {
         malformed("names that are no text", keyed(b"openstack/\xff\xfe")),
         malformed("noise", noise(7, 200)),
         // A message that a worker cannot read would keep that worker busy for ever.
-        malformed("a call with a node", with_node(Kind::Call)),
-        malformed("a cast with a node", with_node(Kind::Cast)),
-        malformed("a fanout with a node", with_node(Kind::Fanout)),
-        malformed("a notification with a node", with_node(Kind::Notify)),
+        malformed("a call with an invalid node", with_node(Kind::Call)),
+        malformed("a cast with an invalid node", with_node(Kind::Cast)),
+        malformed("a fanout with an invalid node", with_node(Kind::Fanout)),
+        malformed("a notification with an invalid node", with_node(Kind::Notify)),
         malformed("a request with a reason", header_with(5, &[1])),
         malformed("a request with an unknown reason", header_with(5, &[200])),
     ];

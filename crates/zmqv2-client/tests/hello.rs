@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use support::{Act, Broker, Manners, Seen, builder, now};
-use zmqv2_client::{CallError, CastHandle, Outcome, SendError};
+use zmqv2_client::{CallError, CastHandle, Config, Outcome, SendError};
 use zmqv2_proto::hello::Welcome;
 use zmqv2_proto::{ClockId, Kind, Reason, RequestContext, Ttl};
 
@@ -47,6 +47,30 @@ fn observed(manners: Manners) -> (Broker, Receiver<(u16, i64)>) {
         }
     };
     (Broker::with_manners(manners, serve), stamps)
+}
+
+#[test]
+fn only_a_broker_that_takes_it_gets_the_node_of_the_caller() {
+    let takes = Manners::New { welcome: Welcome::new(16 << 20).with_callers(), ahead: 0 };
+    for (manners, gets_it) in [(takes, true), (Manners::new(), false), (Manners::Old, false)] {
+        let (saw, nodes) = channel();
+        let broker = Broker::with_manners(manners, move |seen: &Seen| {
+            saw.send(seen.header.node.clone()).unwrap();
+            match seen.header.kind {
+                Kind::Call => seen.echo(),
+                Kind::Fanout => seen.acks("n1", &["s1"], 0),
+                _ => seen.ack(),
+            }
+        });
+        let client = builder([broker.node("n1")]).build().unwrap();
+        client.call::<i32>(&context(), "echo", &1).unwrap();
+        client.call_async::<i32>(&context(), "echo", &2).unwrap().wait().unwrap();
+        assert!(acked(client.cast(&context(), "note", &())));
+        client.fanout(&context(), "note", &()).unwrap().wait(LONG).unwrap();
+        let host = Config::default().host;
+        let expected = gets_it.then_some(host);
+        assert_eq!(nodes.try_iter().collect::<Vec<_>>(), vec![expected; 4]);
+    }
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(max_message_bytes: usize, status: StatusReporter) -> Self {
         let (limiter, peers, names, frames, clients, limits) = Default::default();
-        let (clock, welcome) = (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().write());
+        let (clock, welcome) =
+            (ClockId::own(), Welcome::new(max_message_bytes).with_cancellation().with_callers().write());
         Self {
             max_message_bytes,
             clock,
@@ -215,7 +216,7 @@ impl Inbox {
         match view.kind() {
             kind if kind.is_request() => {
                 // A worker reads headers more strictly, and could not answer this request.
-                if !view.node().is_empty() || !matches!(view.reason(), Ok(None)) {
+                if !view.has_valid_node() || !matches!(view.reason(), Ok(None)) {
                     return self.reject(routing, &origin, &Malformed::AnswerFields);
                 }
                 if let Err(refusal) = payload.check_size(self.max_message_bytes) {

@@ -18,7 +18,7 @@ pub(crate) enum Malformed {
     Frames(usize),
     #[error("more than {} frames", zmqv2_proto::transport::MAX_FRAMES)]
     TooManyFrames,
-    #[error("a request names a node or a reason; only an answer may")]
+    #[error("a request names a reason, which only an answer may, or a node that is no valid name")]
     AnswerFields,
     #[error("a worker with its own socket handed back a request; only workers that share a socket may")]
     HandedBack,

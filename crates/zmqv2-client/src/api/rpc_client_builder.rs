@@ -133,6 +133,7 @@ impl RpcClientBuilder {
         let Self { setup, mut options } = self;
         let target =
             Arc::unwrap_or_clone(options.target).with_default_exchange(&setup.settings.config.control_exchange);
+        options.caller = Some(setup.settings.config.host.clone());
         (options.key, options.target) = (target.key(), Arc::new(target));
         Ok(RpcClient::new(Arc::new(setup.build()?), options))
     }

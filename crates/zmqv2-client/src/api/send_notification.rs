@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use zmqv2_matchmaker::Placement;
 use zmqv2_proto::{
-    Flags, Header, Kind, MessageId, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl, deadline,
+    Flags, Header, Kind, MessageId, NodeName, Notification, Priority, RequestContext, ServerName, Target, Topic, Ttl,
+    deadline,
 };
 
 use crate::api::connections::Connections;
@@ -75,6 +76,7 @@ pub(super) struct NotificationDraft {
     pub(super) started: Instant,
     delivery: DeliveryOptions,
     flags: Flags,
+    caller: NodeName,
     pub(super) around: Around,
     /// The target of the first topic, for errors.
     pub(super) target: Arc<Target>,
@@ -165,7 +167,8 @@ impl NotificationDraft {
         if notifier.options.until_stored {
             flags = flags.with(Flags::ANSWER_STORED);
         }
-        Ok(Self { id, started, delivery, flags, around: Around::default(), target, topics })
+        let caller = settings.config.host.clone();
+        Ok(Self { id, started, delivery, flags, caller, around: Around::default(), target, topics })
     }
 
     /// Encodes the body for each topic.
@@ -265,7 +268,7 @@ fn pool_messages(
     draft: &NotificationDraft,
     topic: &TopicDraft,
 ) -> impl Iterator<Item = (Message, Route, DeliveryOptions)> {
-    let &NotificationDraft { started, delivery, flags, .. } = draft;
+    let &NotificationDraft { started, delivery, flags, ref caller, .. } = draft;
     let TopicDraft { target, id, body, counted, .. } = topic;
     let mut size = *counted;
     pools.into_iter().map(move |(pool, destinations)| {
@@ -273,6 +276,7 @@ fn pool_messages(
         header.flags = flags;
         header.key = Some(target.key());
         header.server.clone_from(&pool);
+        header.node = Some(caller.clone());
         let header = header.encode();
         let bytes = std::mem::take(&mut size) + header.len();
         let mut target = Arc::clone(target);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zmqv2_proto::{
-    Flags, Header, Kind, MessageId, MethodName, RequestContext, RequestRef, ServerName, Target, TopicKey, Ttl, Version,
-    deadline,
+    Flags, Header, Kind, MessageId, MethodName, NodeName, RequestContext, RequestRef, ServerName, Target, TopicKey,
+    Ttl, Version, deadline,
 };
 
 use crate::delivery::table::DeliveryOptions;
@@ -28,6 +28,8 @@ pub(crate) struct CallOptions {
     pub(crate) wait_for_ready: bool,
     /// The broker of a call must confirm within this time that the call is still in flight.
     pub(crate) monitor: Option<Duration>,
+    /// The node of this client.
+    pub(crate) caller: Option<NodeName>,
 }
 
 /// One message on its way.
@@ -45,6 +47,8 @@ pub(crate) struct EncodedRequest {
     pub(crate) key: TopicKey,
     pub(crate) server: Option<ServerName>,
     pub(crate) flags: Flags,
+    /// The node of this client.
+    pub(crate) caller: Option<NodeName>,
     pub(crate) body: Vec<u8>,
     pub(crate) deadline: Instant,
 }
@@ -60,6 +64,7 @@ impl CallOptions {
             retries: 0,
             wait_for_ready: false,
             monitor: None,
+            caller: None,
         }
     }
 
@@ -144,7 +149,15 @@ impl<'a> Request<'a> {
         }
         let CallOptions { target, key, .. } = self.options;
         let (key, server, flags) = (key.clone(), target.server.clone(), self.options.flags(kind, false));
-        Ok(EncodedRequest { id, key, server, flags, body, deadline: self.deadline })
+        Ok(EncodedRequest {
+            id,
+            key,
+            server,
+            flags,
+            caller: self.options.caller.clone(),
+            body,
+            deadline: self.deadline,
+        })
     }
 }
 
@@ -155,6 +168,7 @@ impl EncodedRequest {
         header.ttl = ttl;
         header.key = Some(self.key.clone());
         header.server.clone_from(&self.server);
+        header.node.clone_from(&self.caller);
         header
     }
 }

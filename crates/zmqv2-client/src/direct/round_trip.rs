@@ -70,7 +70,11 @@ impl RoundTrip<'_> {
         if let Some(refusal) = self.socket.peer.refuses_size(self.request.body.len(), Some(self.node)) {
             return Ok(Sent::TooLarge(refusal));
         }
-        let mut header = self.request.header(Kind::Call, ttl).encode();
+        let mut header = self.request.header(Kind::Call, ttl);
+        if !stamp.is_some_and(|stamp| stamp.with_caller) {
+            header.node = None;
+        }
+        let mut header = header.encode();
         if let Some(stamp) = stamp {
             stamp.write(&mut header);
         }

@@ -72,7 +72,7 @@ impl Outbound {
 
     /// The frames before the body: the delimiter, which a REQ socket would add, and the header.
     pub(crate) fn head(&self, tag: Tag, ttl: Ttl, stamp: Option<Stamp>) -> [Frame; 2] {
-        let mut header = Frame::from(&self.message.header[..]);
+        let mut header = Frame::from(self.header(stamp));
         self.prepare(&mut header, tag, ttl, stamp);
         [Frame::new(), header]
     }
@@ -82,13 +82,23 @@ impl Outbound {
     }
 
     pub(crate) fn add_to(&self, bundle: &mut Bundle, tag: Tag, ttl: Ttl, stamp: Option<Stamp>) {
-        self.prepare(bundle.push(&self.message.header, &self.message.body), tag, ttl, stamp);
+        self.prepare(bundle.push(self.header(stamp), &self.message.body), tag, ttl, stamp);
+    }
+
+    /// The header with the node of this client, if the broker takes it.
+    fn header(&self, stamp: Option<Stamp>) -> &[u8] {
+        let header = &self.message.header;
+        let takes_caller = stamp.is_some_and(|stamp| stamp.with_caller);
+        &header[..if takes_caller { header.len() } else { Header::length_without_node(header) }]
     }
 
     /// Writes the tag, the time to live, its time and the flags of one send into a header.
     fn prepare(&self, header: &mut [u8], tag: Tag, ttl: Ttl, stamp: Option<Stamp>) {
         let waits = self.options.wait_for_ready && self.route.is_certain();
         rewrite_hop(header, tag.to_wire(), ttl);
+        if !stamp.is_some_and(|stamp| stamp.with_caller) {
+            Header::forget_node(header);
+        }
         if let Some(stamp) = stamp.filter(|_| self.message.kind.is_request()) {
             stamp.write(header);
         }

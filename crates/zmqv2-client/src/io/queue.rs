@@ -23,6 +23,9 @@ pub(crate) struct IoQueue {
     /// The process of the thread.
     pub(super) pid: u32,
     pub(super) commands: Sender<Command>,
+    /// For commands that nobody reads, because the thread has ended.
+    unread: Receiver<Command>,
+    ended: AtomicBool,
     pub(crate) admission: Admission,
     pub(super) timers: Timers,
     pub(super) idle_waker: IdleWaker,
@@ -57,6 +60,8 @@ impl IoQueue {
         let queue = Self {
             pid,
             commands: sender,
+            unread: commands.clone(),
+            ended: AtomicBool::new(false),
             admission: Admission::new(max_outstanding, max_outstanding_bytes),
             timers: Timers::default(),
             idle_waker: IdleWaker { asleep: AtomicBool::new(false), waker },
@@ -72,18 +77,42 @@ impl IoQueue {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
+    /// The thread has ended, and reads no more commands.
+    pub(super) fn end(&self) {
+        self.admission.close();
+        self.timers.close();
+        self.ended.store(true, Ordering::SeqCst);
+        self.drop_unread();
+    }
+
+    /// Wakes the thread for a command that was sent. If the thread has ended meanwhile, nobody reads
+    /// the command: it is dropped, so that its sender gets an error and does not wait for ever.
+    pub(super) fn command_was_sent(&self) {
+        self.idle_waker.wake();
+        if self.ended.load(Ordering::SeqCst) {
+            self.drop_unread();
+        }
+    }
+
+    /// Either the thread, which has ended, or the sender of a command sees that command here: each
+    /// looks after its own step.
+    fn drop_unread(&self) {
+        fence(Ordering::SeqCst);
+        while self.unread.try_recv().is_ok() {}
+    }
+
     /// Ends a call whose handle was dropped.
     pub(crate) fn give_up(&self, id: MessageId) {
         // After a fork, the thread is in the parent.
         if self.pid == process_id() && self.commands.try_send(Command::GiveUp(id)).is_ok() {
-            self.idle_waker.wake();
+            self.command_was_sent();
         }
     }
 
     /// The resolver has answered. Waits for room in the queue, on a thread of the resolver.
     pub(super) fn resolved(&self, address: Address, found: Result<Address, NoConnection>) {
         if self.commands.send(Command::Resolved(address, found)).is_ok() {
-            self.idle_waker.wake();
+            self.command_was_sent();
         }
     }
 
@@ -101,11 +130,11 @@ impl IoQueue {
         let by = deadline(clock::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
         let sent = self.commands.send(Command::Close(by, reply));
-        self.idle_waker.wake();
+        self.command_was_sent();
         if sent.is_err() {
             return 0;
         }
-        // The thread replies by then. If it has ended, there is no reply.
+        // The thread replies by then. If it has ended, the command was dropped.
         let open = answer.recv().unwrap_or(0);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -152,5 +181,35 @@ impl IdleWaker {
         {
             log::error!("cannot wake the I/O thread: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::io::driver;
+
+    #[test]
+    fn a_command_that_the_ended_thread_has_not_read_makes_nobody_wait() {
+        const LONG: Duration = Duration::from_secs(20);
+        let (_poll, waker) = driver::events().unwrap();
+        let (queue, commands) = IoQueue::new(process_id(), &Settings::default(), waker);
+        let queue = Arc::new(queue);
+        let (done, closed) = std::sync::mpsc::channel();
+        let closing = Arc::clone(&queue);
+        std::thread::spawn(move || done.send(closing.close(LONG)));
+        let by = deadline(clock::now(), LONG);
+        while commands.is_empty() && clock::now() < by {
+            std::thread::yield_now();
+        }
+        // It ends after its last look at the commands.
+        queue.end();
+        drop(commands);
+        assert_eq!(closed.recv_timeout(LONG), Ok(0));
+        // And one that comes later.
+        assert_eq!(queue.close(LONG), 0);
     }
 }

@@ -110,7 +110,7 @@ impl IoThread {
             return Err(NotQueued::Closed);
         }
         queue.commands.try_send(Command::Inquire(Box::new(outbound))).map_err(|_| NotQueued::Closed)?;
-        queue.idle_waker.wake();
+        queue.command_was_sent();
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl IoThread {
             };
             return refuse(state, reason);
         }
-        queue.idle_waker.wake();
+        queue.command_was_sent();
         drop(state);
         Ok(queue)
     }

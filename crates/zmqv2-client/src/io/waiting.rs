@@ -145,7 +145,7 @@ impl IoThread {
                 TrySendError::Disconnected(_) => Err(NotQueued::Closed),
             };
         }
-        queue.idle_waker.wake();
+        queue.command_was_sent();
         Ok(HandedOver::Yes)
     }
 

@@ -20,13 +20,18 @@ struct Facts {
     max_message_bytes: Option<usize>,
     /// Whether it understands that a call was given up.
     cancels: bool,
+    /// Whether it takes the node of the caller in a request.
+    takes_callers: bool,
 }
 
-/// The time of sending, by the clock of a broker.
+/// What a request tells its broker: the time of sending, by the clock of that broker, and perhaps the
+/// node of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     clock: ClockId,
     sent: u64,
+    /// Whether the node of the caller may stand in the header.
+    pub(crate) with_caller: bool,
 }
 
 /// How the requests to a broker are stamped.
@@ -54,7 +59,7 @@ impl Peer {
             (clock, PeerClock::asked(clock == ClockId::own(), sent, received, view.delivered()))
         });
         let max_message_bytes = welcome.max_message_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        *self.facts() = Facts { clock, max_message_bytes, cancels: welcome.cancels };
+        *self.facts() = Facts { clock, max_message_bytes, cancels: welcome.cancels, takes_callers: welcome.callers };
     }
 
     /// The broker does not know the first question: it is of an earlier version.
@@ -76,7 +81,7 @@ impl Peer {
         let facts = self.facts();
         let Some((clock, estimate)) = &facts.clock else { return Stamping::Without };
         match estimate.at(Ttl::monotonic_millis_at(now)) {
-            Some(sent) => Stamping::With(Stamp { clock: *clock, sent }),
+            Some(sent) => Stamping::With(Stamp { clock: *clock, sent, with_caller: facts.takes_callers }),
             None => Stamping::AskAgain,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::message::RequestContext;
+use crate::naming::NodeName;
 use crate::wire::MessageId;
 
 /// What a handler knows about the request that it runs: context, deadline, id, and whether somebody
@@ -32,6 +33,7 @@ struct Facts {
     context: Arc<RequestContext>,
     deadline: Instant,
     id: MessageId,
+    node: Option<NodeName>,
     cancelled: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
@@ -51,7 +53,7 @@ impl Call {
         id: MessageId,
         cancelled: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Facts { context: context.into(), deadline, id, cancelled }))
+        Self(Arc::new(Facts { context: context.into(), deadline, id, node: None, cancelled }))
     }
 
     /// The same call with this context.
@@ -64,6 +66,13 @@ impl Call {
     #[must_use]
     pub fn with_id(self, id: MessageId) -> Self {
         self.changed(|facts| facts.id = id)
+    }
+
+    /// The same call, from a caller on this node.
+    #[must_use]
+    pub fn with_node(self, node: impl Into<Option<NodeName>>) -> Self {
+        let node = node.into();
+        self.changed(|facts| facts.node = node)
     }
 
     /// The same call, cancelled as soon as `is_cancelled` says so.
@@ -94,6 +103,12 @@ impl Call {
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.0.id
+    }
+
+    /// The caller's node. `None`: the caller or its broker is of an earlier version.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.0.node.as_ref()
     }
 
     /// Whether nobody waits for the result any more: the deadline has passed, or the caller has given

@@ -221,7 +221,8 @@ pub struct Header {
     pub key: Option<TopicKey>,
     /// In a request: exactly this server. In an answer: the server that answered.
     pub server: Option<ServerName>,
-    /// In an answer: the node of the server or broker that answered.
+    /// In an answer: the node of the server or broker that answered. In a request: the node of the
+    /// caller, if the broker [takes it](crate::hello::Welcome::callers).
     pub node: Option<NodeName>,
 }
 
@@ -281,6 +282,20 @@ impl Header {
     pub fn stamp_sent(frame: &mut [u8], clock: ClockId, sent: u64) {
         Self::stamp_count(frame, clock.to_wire());
         Self::stamp_delivered(frame, sent);
+    }
+
+    /// The length of an encoded header without its node, which stands at its end.
+    #[must_use]
+    pub fn length_without_node(frame: &[u8]) -> usize {
+        frame.len() - frame.get(NODE_LENGTH_AT).map_or(0, |length| usize::from(*length).min(frame.len()))
+    }
+
+    /// Says in an encoded header that it has no node, after its node was cut off. A frame that is too
+    /// short stays unchanged.
+    pub fn forget_node(frame: &mut [u8]) {
+        if let Some(length) = frame.get_mut(NODE_LENGTH_AT) {
+            *length = 0;
+        }
     }
 
     /// Adds flags to an encoded header. A frame that is too short stays unchanged.
@@ -447,6 +462,12 @@ impl<'a> HeaderView<'a> {
     #[must_use]
     pub fn server(&self) -> &'a str {
         self.server
+    }
+
+    /// Whether the node is absent or a valid name.
+    #[must_use]
+    pub fn has_valid_node(&self) -> bool {
+        self.node.is_empty() || NodeName::check(self.node).is_ok()
     }
 
     /// The node, or empty.

@@ -62,6 +62,9 @@ pub struct Welcome {
     /// Whether it understands that a caller has given up a request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancels: bool,
+    /// Whether it takes the node of the caller in the header of a request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub callers: bool,
 }
 
 impl Welcome {
@@ -69,13 +72,20 @@ impl Welcome {
     #[must_use]
     pub fn new(max_message_bytes: usize) -> Self {
         let max_message_bytes = u64::try_from(max_message_bytes).ok();
-        Self { clock: ClockId::own().to_wire(), max_message_bytes, cancels: false }
+        Self { clock: ClockId::own().to_wire(), max_message_bytes, cancels: false, callers: false }
     }
 
     /// The same, for a broker that understands that a caller has given up a request.
     #[must_use]
     pub fn with_cancellation(mut self) -> Self {
         self.cancels = true;
+        self
+    }
+
+    /// The same, for a broker that takes the node of the caller in the header of a request.
+    #[must_use]
+    pub fn with_callers(mut self) -> Self {
+        self.callers = true;
         self
     }
 

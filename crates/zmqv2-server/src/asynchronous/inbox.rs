@@ -51,7 +51,8 @@ impl Inbox for AsyncInbox {
             Err(error) => return request.refuse(&malformed_body(&error)),
         };
         let (id, deadline, cancellation) = (request.header.id, request.deadline, request.cancellation());
-        let mut incoming = Incoming { request: decoded, id, deadline, cancellation };
+        let node = request.header.node.clone();
+        let mut incoming = Incoming { request: decoded, id, node, deadline, cancellation };
         if kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {

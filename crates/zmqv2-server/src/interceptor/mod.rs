@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zmqv2_proto::observe::Verb;
-use zmqv2_proto::{Failure, MessageId, Namespace, RequestContext, ServerName, TopicKey, Version};
+use zmqv2_proto::{Failure, MessageId, Namespace, NodeName, RequestContext, ServerName, TopicKey, Version};
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
@@ -89,6 +89,7 @@ pub struct Received<'a> {
     pub(crate) method: &'a str,
     pub(crate) interface: (Option<&'a Namespace>, Option<Version>),
     pub(crate) id: MessageId,
+    pub(crate) node: Option<&'a NodeName>,
     pub(crate) deadline: Instant,
     pub(crate) attempt: Option<u16>,
     pub(crate) context: &'a mut RequestContext,
@@ -136,6 +137,12 @@ impl Received<'_> {
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.id
+    }
+
+    /// The sender's node. `None`: the sender or its broker is of an earlier version.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.node
     }
 
     /// The sender gives up at this time.

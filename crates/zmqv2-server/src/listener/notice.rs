@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
-use zmqv2_proto::{MessageId, Notification, Priority, RequestContext, Topic};
+use zmqv2_proto::{MessageId, NodeName, Notification, Priority, RequestContext, Topic};
 
 use crate::handler_error::{HandlerError, MODULE};
 
@@ -17,6 +17,9 @@ pub struct Notice {
     pub topic: Topic,
     /// The id of the message, the same in every delivery and in every pool.
     pub id: MessageId,
+    /// The publisher's node. `None`: the publisher or its broker is of an earlier version, or the
+    /// notification was requeued by a listener whose broker had restarted.
+    pub node: Option<NodeName>,
     /// The number of this delivery to this pool, from 1. It is greater than 1 after
     /// [`Verdict::Requeue`](crate::Verdict::Requeue), or if a listener died with the notification.
     pub delivery: u16,

@@ -56,7 +56,7 @@ impl ListenerWork {
         }
         let (topic, attempt, interface) = (Some(key), Some(header.count.max(1)), (None, None));
         let Notification { event_type: method, context, .. } = notification;
-        let (verb, id) = (Verb::Notify, header.id);
+        let (verb, id, node) = (Verb::Notify, header.id, header.node.as_ref());
         self.interceptors.before(&mut Received {
             verb,
             topic,
@@ -64,6 +64,7 @@ impl ListenerWork {
             method,
             interface,
             id,
+            node,
             deadline,
             attempt,
             context,
@@ -123,7 +124,7 @@ impl Work for ListenerWork {
         };
         let then = match self.deliveries().take(id, tag) {
             Known::New => {
-                let notice = Notice { notification, topic, id, delivery, deadline };
+                let notice = Notice { notification, topic, id, node: header.node.clone(), delivery, deadline };
                 AfterAnswer::Run(Delivery { notice, around, key, tag, body: body.into() })
             }
             Known::Running(None) => AfterAnswer::Wait,

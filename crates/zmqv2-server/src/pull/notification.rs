@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zmqv2_proto::{BodyError, MessageId, Notification, TopicKey};
+use zmqv2_proto::{BodyError, MessageId, NodeName, Notification, TopicKey};
 
 use super::deliveries::PulledDeliveries;
 use crate::listener::Verdict;
@@ -38,6 +38,12 @@ impl PulledNotification {
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.get().header.id
+    }
+
+    /// The publisher's node. `None`: the publisher or its broker is of an earlier version.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.get().header.node.as_ref()
     }
 
     /// The key of its topic, which ends in the priority: `exchange/topic.priority`.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zmqv2_proto::{BodyError, Flags, Kind, MessageId, Reason, Refusal, Reply, Request};
+use zmqv2_proto::{BodyError, Flags, Kind, MessageId, NodeName, Reason, Refusal, Reply, Request};
 
 use super::repeats::Repeats;
 use crate::rpc::counters::LiveCounters;
@@ -57,6 +57,12 @@ impl PulledRequest {
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.get().header.id
+    }
+
+    /// The caller's node. `None`: the caller or its broker is of an earlier version.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.get().header.node.as_ref()
     }
 
     /// Whether the sender waits for a reply. Otherwise it is a cast, or a copy of a fanout.

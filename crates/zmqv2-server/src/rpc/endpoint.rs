@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmqv2_proto::observe::Verb;
 use zmqv2_proto::{
-    Failure, Header, InvalidName, Kind, MessageId, MethodName, Namespace, Reply, Request, RequestContext, ServerName,
-    Version, json_text,
+    Failure, Header, InvalidName, Kind, MessageId, MethodName, Namespace, NodeName, Reply, Request, RequestContext,
+    ServerName, Version, json_text,
 };
 
 use crate::handler_error::{HandlerError, MODULE};
@@ -25,6 +25,8 @@ pub struct Incoming {
     pub request: Request,
     /// The message's id. It is the same if the client sends the request again.
     pub id: MessageId,
+    /// The caller's node. `None`: the caller or its broker is of an earlier version.
+    pub node: Option<NodeName>,
     /// The caller gives up at this time.
     pub deadline: Instant,
     /// Whether the caller still waits. A clone of it can be sent to other threads.
@@ -55,6 +57,7 @@ impl Incoming {
             method: method.as_str(),
             interface: (namespace.as_ref(), *version),
             id: self.id,
+            node: self.node.as_ref(),
             deadline: self.deadline,
             attempt: None,
             context,

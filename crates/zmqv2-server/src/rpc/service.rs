@@ -32,6 +32,6 @@ impl Incoming {
     pub(crate) fn call(&self) -> Call {
         let cancellation = self.cancellation.clone();
         let cancelled = Arc::new(move || cancellation.is_cancelled());
-        Call::received(self.context().clone(), self.deadline, self.id, Some(cancelled))
+        Call::received(self.context().clone(), self.deadline, self.id, Some(cancelled)).with_node(self.node.clone())
     }
 }

@@ -52,7 +52,7 @@ impl Work for RpcWork {
             Kind::Call => Cancellation::of_call(deadline, flag),
             _ => Cancellation::default(),
         };
-        let mut incoming = Incoming { request, id: header.id, deadline, cancellation };
+        let mut incoming = Incoming { request, id: header.id, node: header.node.clone(), deadline, cancellation };
         if header.kind != Kind::Call
             && let Some(error) = self.dispatcher.cannot_run(&incoming)
         {

@@ -95,8 +95,7 @@ pub(crate) fn events() -> io::Result<(Poll, mio::Waker)> {
 impl Drop for Driver {
     /// However the thread ends, waiting senders get an error. Pending messages end with the table.
     fn drop(&mut self) {
-        self.queue.admission.close();
-        self.queue.timers.close();
+        self.queue.end();
     }
 }
 

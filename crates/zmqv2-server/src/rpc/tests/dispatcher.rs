@@ -29,8 +29,13 @@ fn run(method: &str, namespace: Option<&str>, version: Option<&str>, args: &str)
     request.namespace = namespace.map(|n| n.parse().unwrap());
     request.version = version.map(|v| v.parse().unwrap());
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    let incoming =
-        Incoming { request, id: MessageId::random(), deadline: Instant::now(), cancellation: Cancellation::default() };
+    let incoming = Incoming {
+        request,
+        id: MessageId::random(),
+        node: None,
+        deadline: Instant::now(),
+        cancellation: Cancellation::default(),
+    };
     let result = dispatcher().dispatch(&incoming);
     match reply_of(incoming.method(), result, &LiveCounters::default()).0 {
         Reply::Result(json) => Ok(json.get().to_owned()),
@@ -78,7 +83,8 @@ fn a_panic_while_an_endpoint_is_chosen_is_a_reply() {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let deadline = Instant::now();
     let request = Request::new("m".parse().unwrap(), &()).unwrap();
-    let incoming = Incoming { request, id: MessageId::random(), deadline, cancellation: Cancellation::default() };
+    let incoming =
+        Incoming { request, id: MessageId::random(), node: None, deadline, cancellation: Cancellation::default() };
     let dispatcher: Dispatcher = Dispatcher { endpoints: vec![Box::new(Broken)] };
     let Err(error) = dispatcher.dispatch(&incoming) else { panic!() };
     let failure = error.into_failure();
