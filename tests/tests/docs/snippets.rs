@@ -393,7 +393,8 @@ mod interceptors {
 
         fn main() -> Result<(), Box<dyn std::error::Error>> {
             let methods = Methods::new().method("count", |(): ()| Ok(3))?;
-            let server = RpcServer::builder(Target::topic("invoices")?).endpoint(methods).interceptor(Check).start()?;
+            let builder = RpcServer::builder(Target::topic("invoices")?).endpoint(methods);
+            let server = builder.interceptor(Check).start()?;
             // ... until it is time to go:
             server.stop()?;
             Ok(())
